@@ -1,1 +1,87 @@
-"""neurodense."""
+"""neurodense: from a folder of brain MRI images to a tumour classifier that can be trusted.
+
+Research software, not a medical device. The public names below are all there is to import; each is loaded when it is
+first used, so that `import neurodense` is quick and predicting needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neurodense.data.catalogue import scan_folder
+    from neurodense.demo import make_demo_data, run_demo
+    from neurodense.errors import (
+        DataError,
+        MissingExtra,
+        ModelError,
+        NeurodenseError,
+        RecipeError,
+        RunError,
+        ScanError,
+        WeightsError,
+    )
+    from neurodense.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+    from neurodense.evaluation.metrics import Metrics, measure
+    from neurodense.inference.card import Card
+    from neurodense.inference.predictor import Failure, Prediction, Predictor
+    from neurodense.scans.preprocess import Preprocess
+    from neurodense.scans.read import read_scan
+    from neurodense.scans.scan import Scan
+    from neurodense.screen import Screen
+    from neurodense.training.recipe import Recipe, load_recipe, recipe_names
+    from neurodense.training.run import resume, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "scan_folder": "data.catalogue",
+    "make_demo_data": "demo",
+    "run_demo": "demo",
+    "DataError": "errors",
+    "MissingExtra": "errors",
+    "ModelError": "errors",
+    "NeurodenseError": "errors",
+    "RecipeError": "errors",
+    "RunError": "errors",
+    "ScanError": "errors",
+    "WeightsError": "errors",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "write_evaluation": "evaluation.evaluate",
+    "Metrics": "evaluation.metrics",
+    "measure": "evaluation.metrics",
+    "Card": "inference.card",
+    "Failure": "inference.predictor",
+    "Prediction": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Preprocess": "scans.preprocess",
+    "read_scan": "scans.read",
+    "Scan": "scans.scan",
+    "Screen": "screen",
+    "Recipe": "training.recipe",
+    "load_recipe": "training.recipe",
+    "recipe_names": "training.recipe",
+    "resume": "training.run",
+    "train": "training.run",
+}
+
+__all__ = [  # noqa: PLE0604, RUF022  (strings, in the order of the flow)
+    "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError", "NeurodenseError",
+    "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen",
+    "WeightsError", "evaluate", "load_recipe", "make_demo_data", "measure", "read_scan", "recipe_names", "resume",
+    "run_demo", "scan_folder", "train", "write_evaluation",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public name)
+    if name in _HOME:
+        value = getattr(import_module(f"neurodense.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'neurodense' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,285 @@
+"""The command line: parse, call one function, print. Exit status: 0 done, 1 some inputs failed, 2 nothing could be done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from neurodense import __version__
+from neurodense.errors import MissingExtra, NeurodenseError
+
+if TYPE_CHECKING:
+    from neurodense.inference.card import Card
+    from neurodense.inference.predictor import Failure, Prediction
+
+_EXISTING = click.Path(exists=True, path_type=Path)
+_PATH = click.Path(path_type=Path)
+_TRAIN_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock", "tomli_w", "tensorboard"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="neurodense")
+@click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """From a folder of brain MRI images, one sub-folder a class, to a tumour classifier that can be trusted.
+
+    Research software, not a medical device: not for diagnosis.
+    """
+    context.obj = debug
+
+
+@cli.command()
+@click.argument("data", required=False, type=_PATH)
+@click.option("--out", type=_PATH, metavar="RUN", help="Run folder to make.")
+@click.option(
+    "--recipe", default="finetune", show_default=True, metavar="NAME|FILE.toml", help="See `neurodense recipes`."
+)
+@click.option("--weights", metavar="imagenet|none|FILE", help="Starting weights; what the recipe says if left out.")
+@click.option(
+    "--groups", type=_PATH, metavar="CSV", help="path,label,group (or patient): whole groups stay in one part."
+)
+@click.option(
+    "--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as an earlier run's split.csv."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything random.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
+@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
+@click.option("--cache", type=_PATH, metavar="FOLDER", help="Activation cache; the user's cache folder if left out.")
+@click.option("--no-cache", is_flag=True, help="Run the frozen layers in every epoch, as the notebook does.")
+@click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
+@click.option("--mirror", metavar="URL_OR_PATH", help="Copy checkpoints and results there as they appear.")
+@click.option("--resume", type=_PATH, metavar="RUN", help="Go on with a run that was stopped.")
+@click.option(
+    "--continue-epochs", default=0, type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs."
+)
+def train(  # noqa: D417  (the options' help texts say it)
+    data: Path | None, out: Path | None, resume: Path | None, continue_epochs: int, no_cache: bool, cache: Path | None,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Train on DATA, one sub-folder a class, and measure the result on images kept apart.
+
+    \b
+    neurodense train DATA --out RUN --groups groups.csv
+    neurodense train --resume RUN
+    neurodense train --resume RUN --continue-epochs 3
+    """
+    from neurodense.screen import Screen
+    from neurodense.training import run
+
+    screen = Screen.on_stderr()
+    if resume is not None:
+        _refuse_with_resume()
+        run.resume(resume, continue_epochs=continue_epochs, data=data, screen=screen)
+        return
+    if continue_epochs:
+        raise click.UsageError("--continue-epochs needs --resume RUN: the run to train further.")
+    if data is None or out is None:
+        raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
+    if no_cache and cache is not None:
+        raise click.UsageError("--cache and --no-cache exclude each other.")
+    run.train(data, out, cache=False if no_cache else cache, screen=screen, **options)
+
+
+def _refuse_with_resume() -> None:
+    """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
+    context = click.get_current_context()
+    allowed = {"data", "resume", "continue_epochs"}
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in allowed
+        and parameter.name is not None
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(given)}.")
+
+
+@cli.command()
+@click.argument("data", type=_PATH)
+@click.option("--model", required=True, type=_PATH, help="Model folder, such as RUN/model.")
+@click.option("--split", type=_PATH, metavar="CSV", help="path,part: with --part, which images to take.")
+@click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
+@click.option("--groups", type=_PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
+@click.option("--out", type=_PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
+@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
+def evaluate(
+    data: Path,
+    model: Path,
+    split: Path | None,
+    part: Any,
+    groups: Path | None,
+    out: Path | None,
+    form: str,  # noqa: ANN401
+) -> None:
+    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are."""
+    from rich.console import Console
+
+    from neurodense.evaluation.evaluate import evaluate as measure
+    from neurodense.evaluation.evaluate import write_evaluation
+    from neurodense.evaluation.tables import print_metrics
+    from neurodense.inference.predictor import Predictor
+    from neurodense.screen import Screen
+
+    screen, predictor = Screen.on_stderr(), Predictor(model)
+    result = measure(data, predictor, split=split, part=part, groups=groups, screen=screen)
+    title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
+    notes = _model_notes(predictor.card)
+    if form == "json":
+        unread = [failure.as_dict() for failure in result.failures]
+        click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
+    else:
+        print_metrics(result.metrics, Console(highlight=False), title, notes)
+    for failure in result.failures:
+        screen.warn(f"left out: {failure.message}")
+    if out is not None:
+        try:
+            write_evaluation(result, out, title=title, history=predictor.card.history)
+        except MissingExtra as error:
+            screen.warn(f"{out} has metrics.json and predictions.csv but no figures. {error.message} {error.hint}")
+    if result.failures:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="FILE_OR_FOLDER...")
+@click.option("--model", required=True, type=_PATH, help="Model folder, such as RUN/model.")
+@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
+def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
+    """Name the class of each image, with the probability of every class. A bad file gets an error row."""
+    from neurodense.inference.predictor import Failure, Predictor, find_images
+
+    predictor = Predictor(model)
+    answers = predictor.predict(find_images(inputs))
+    failed = 0
+    if form == "table":
+        failed = _print_answers(list(answers), predictor.card)
+    else:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        classes = predictor.card.classes
+        if form == "csv":
+            writer.writerow(("source", "label", *(f"p:{name}" for name in classes), "error"))
+        for answer in answers:
+            bad = isinstance(answer, Failure)
+            failed += bad
+            if form == "json":
+                click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
+            elif isinstance(answer, Failure):
+                writer.writerow((answer.source, "", *("" for _ in classes), answer.message))
+            else:
+                writer.writerow((answer.source, answer.label, *map(repr, answer.probabilities.values()), ""))
+    if failed:
+        sys.exit(1)
+
+
+def _print_answers(answers: list[Prediction | Failure], card: Card) -> int:
+    """Print a table of answers; gives the number of failures."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from neurodense.inference.predictor import Failure
+    from neurodense.notice import NOTICE
+
+    table = Table("source", "label", *(Text(name) for name in card.classes))
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    called: Counter[str] = Counter()
+    for answer in answers:
+        if isinstance(answer, Failure):
+            table.add_row(Text(answer.source), Text(f"error: {answer.message}", style="red"))
+            continue
+        called[answer.label] += 1
+        shares = (f"{value:.3f}" for value in answer.probabilities.values())
+        table.add_row(Text(answer.source), Text(answer.label, style="bold"), *shares)
+    console = Console(highlight=False)
+    console.print(table)
+    failed = len(answers) - called.total()
+    if len(answers) > 1:
+        counts = ", ".join(f"{name} {called[name]:,}" for name in card.classes)
+        console.print(Text(f"{len(answers):,} images: {counts}" + (f", unreadable {failed:,}" if failed else "")))
+    for note in _model_notes(card):
+        console.print(Text(note))
+    console.print(Text(NOTICE))
+    return failed
+
+
+def _model_notes(card: Card) -> list[str]:
+    return (
+        ["The model was trained on synthetic images: its answers mean nothing for patients."]
+        if card.data.synthetic
+        else []
+    )
+
+
+@cli.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the recipes, or show one: `neurodense recipes finetune > mine.toml` is a start for your own."""
+    from neurodense.training.recipe import load_recipe, recipe_names, recipe_text
+
+    if name is not None:
+        click.echo(recipe_text(name), nl=False)
+        return
+    width = max(map(len, recipe_names()))
+    for each in recipe_names():
+        click.echo(f"{each:<{width}}  {load_recipe(each).summary}")
+
+
+@cli.command()
+@click.option("--out", type=_PATH, default=Path("neurodense-demo"), show_default=True, help="Folder to make.")
+@click.option(
+    "--data-only", type=_PATH, metavar="DIR", help="Write the synthetic images and groups.csv there, no more."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def demo(out: Path, data_only: Path | None, seed: int) -> None:
+    """Make synthetic brain images, then train, evaluate, predict and report on them, offline."""
+    from neurodense.demo import make_demo_data, run_demo
+    from neurodense.screen import Screen
+
+    if data_only is not None:
+        click.echo(make_demo_data(data_only, seed=seed))
+        return
+    run_demo(out, seed=seed, screen=Screen.on_stderr())
+
+
+def main() -> None:
+    """Run the command line; every error that the library raises becomes one message and an exit status."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except NeurodenseError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").split(".")[0] not in _TRAIN_ONLY:
+            raise
+        click.echo(f"error: {MissingExtra(str(error.name), 'train')}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(
+            f"error: {error.strerror or error}: {error.filename or ''}\n  -> check the path, its permissions and the room on the disk",
+            err=True,
+        )
+        sys.exit(2)

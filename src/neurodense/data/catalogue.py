@@ -1,0 +1,186 @@
+"""A folder of images, one sub-folder a class, becomes a catalogue of records. Every file is opened once, to be sure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from neurodense.errors import DataError, ScanError
+from neurodense.scans.read import SUFFIXES, read_scan
+
+PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of the catalogue.
+
+    Attributes:
+        path: Relative to the catalogue's root, with forward slashes.
+        label: Name of its class.
+        group: What must stay on one side of a split: a patient or a cluster of twins; the path itself where unknown.
+        sha256: Of the file's bytes, in hex.
+    """
+
+    path: str
+    label: str
+    group: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a folder holds.
+
+    Attributes:
+        root: The folder.
+        classes: Class names, sorted as `torchvision.datasets.ImageFolder` sorts them.
+        records: Sorted by path.
+        unreadable: (path, reason) of each image file that was left out.
+        ignored: Number of other files (no image suffix) in the class folders.
+        synthetic: True when the folder's dataset.json says that the images are made by a computer.
+        grouped: True once a group table was applied.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
+    ignored: int = 0
+    synthetic: bool = False
+    grouped: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images a class, in class order."""
+        count = Counter(record.label for record in self.records)
+        return {name: count[name] for name in self.classes}
+
+    @property
+    def manifest_sha256(self) -> str:
+        """One hash for the content: over path, label and hash of every record, in order."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(f"{record.path}\t{record.label}\t{record.sha256}\n".encode())
+        return digest.hexdigest()
+
+    def only(self, records: tuple[Record, ...]) -> Catalogue:
+        """The same catalogue with these records alone."""
+        return replace(self, records=records)
+
+
+def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda done, total: None) -> Catalogue:
+    """Catalogue `root`: every image in every class folder, nested ones too, decoded once to be sure that it can be.
+
+    Args:
+        root: A folder with one sub-folder a class. Hidden files and folders are passed over.
+        advance: Called as advance(done, total) while the files are read.
+
+    Raises:
+        DataError: No such folder, fewer than two classes, an empty class, names that differ by case only, folders
+            that look like parts of a split, or no readable image.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root} is not a folder.", "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor."
+        )
+    classes = _class_folders(root)
+    paths: list[tuple[str, str]] = []
+    ignored = 0
+    for name in classes:
+        files = sorted(_files(root / name), key=PurePath.as_posix)
+        images = [file for file in files if file.suffix.lower() in SUFFIXES]
+        ignored += len(files) - len(images)
+        if not images:
+            raise DataError(
+                f"Class folder {name!r} of {root} holds no image ({len(files)} other files); "
+                f"files with {', '.join(sorted(SUFFIXES))} are looked for.",
+                "Put images there or move the folder away.",
+            )
+        paths += [(file.relative_to(root).as_posix(), name) for file in images]
+
+    records, unreadable = _read_all(root, sorted(paths), advance)
+    kept = Counter(record.label for record in records)
+    for name in classes:
+        if not kept[name]:
+            first = next(reason for path, reason in unreadable if path.startswith(f"{name}/"))
+            raise DataError(f"No image of class {name!r} in {root} can be read; the first says: {first}")
+    return Catalogue(root, classes, tuple(records), tuple(unreadable), ignored, _is_synthetic(root))
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(names) < 2:
+        found = f"one class folder, {names[0]!r}" if names else "no sub-folder"
+        raise DataError(
+            f"{root} holds {found}; at least two class folders are needed.",
+            "Give the folder above the class folders: DATA/<class>/<image>.",
+        )
+    if all(name.lower() in PART_NAMES for name in names):
+        raise DataError(
+            f"The sub-folders of {root} are {', '.join(names)}: parts of a split, not classes.",
+            f"Give one of them as DATA, e.g. {root / names[-1]}, or merge their class folders.",
+        )
+    folded: dict[str, str] = {}
+    for name in names:
+        if (twin := folded.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"Class folders {twin!r} and {name!r} of {root} differ by case only.",
+                "Merge them, or rename one: on other systems they are the same folder.",
+            )
+    return tuple(names)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every visible file below `folder`. Links to folders are followed, each real folder once."""
+    seen: set[str] = set()
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(current, name) for name in files if not name.startswith("."))
+
+
+def _read_all(
+    root: Path, paths: list[tuple[str, str]], advance: Callable[[int, int], None]
+) -> tuple[list[Record], list[tuple[str, str]]]:
+    def check(item: tuple[str, str]) -> Record | tuple[str, str]:
+        path, label = item
+        try:
+            read_scan(root / path, path)
+            with (root / path).open("rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        except ScanError as error:
+            return path, error.message
+        except OSError as error:
+            return path, f"{path} cannot be read: {error.strerror or error}."
+        return Record(path, label, path, digest)
+
+    records: list[Record] = []
+    unreadable: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 1)) as pool:
+        for done, result in enumerate(pool.map(check, paths), 1):
+            if isinstance(result, Record):
+                records.append(result)
+            else:
+                unreadable.append(result)
+            advance(done, len(paths))
+    return records, unreadable
+
+
+def _is_synthetic(root: Path) -> bool:
+    try:
+        about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("synthetic") is True

@@ -1,0 +1,167 @@
+"""Training, validation and test parts: stratified by class, whole groups only, the same on every machine.
+
+Groups are taken in the order of a hash of seed and name, so that the order of files, the operating system and Python's
+own random numbers have no say. A group goes to the part when that brings every class it holds nearer to its share.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from neurodense.atomic import replacing
+from neurodense.data.catalogue import Catalogue, Record
+from neurodense.data.groups import read_table
+from neurodense.errors import DataError
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part each record is in.
+
+    Attributes:
+        parts: Records of each part, sorted by path.
+        by: "group" when a group table was used, "image" when every image stood alone, "file" when a table was given.
+    """
+
+    parts: Mapping[Part, tuple[Record, ...]]
+    by: Literal["group", "image", "file"]
+
+    def counts(self, classes: Iterable[str]) -> dict[Part, dict[str, int]]:
+        """Images of each class in each part."""
+        count = {part: Counter(record.label for record in records) for part, records in self.parts.items()}
+        return {part: {name: count[part][name] for name in classes} for part in PARTS}
+
+
+def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, validation_share: float = 0.2) -> Split:
+    """Split 80/20 into training and test, then carve validation from training by the same rule.
+
+    Args:
+        catalogue: Its records' groups decide what moves together.
+        seed: Any integer; the same seed gives the same split.
+        test_share: Share of each class's images that goes to the test part.
+        validation_share: Share of what remains that goes to validation.
+
+    Raises:
+        DataError: A class has fewer than three groups, so that one part would have none of it.
+    """
+    groups_of: dict[str, set[str]] = defaultdict(set)
+    for record in catalogue.records:
+        groups_of[record.label].add(record.group)
+    for name in catalogue.classes:
+        if len(groups_of[name]) < 3:
+            unit = "groups" if catalogue.grouped else "images"
+            raise DataError(
+                f"Class {name!r} has {len(groups_of[name])} {unit}; training, validation and test need one each.",
+                "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
+            )
+    rest, test = _take(catalogue.records, test_share, f"{seed}:test", leave=2)
+    train, validation = _take(rest, validation_share, f"{seed}:validation", leave=1)
+    return Split({"train": train, "validation": validation, "test": test}, "group" if catalogue.grouped else "image")
+
+
+def _take(
+    records: tuple[Record, ...], share: float, salt: str, leave: int
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Part `records` into (the rest, about `share` of each class), moving whole groups.
+
+    Every class gets at least one group on the taken side and keeps at least `leave` on the other.
+    """
+    held: dict[str, Counter[str]] = defaultdict(Counter)  # group -> images a class
+    for record in records:
+        held[record.group][record.label] += 1
+    target = {name: share * count for name, count in Counter(record.label for record in records).items()}
+    left = Counter(name for labels in held.values() for name in labels)  # groups a class that are not taken
+    taken_images: Counter[str] = Counter()
+    taken: set[str] = set()
+
+    def key(group: str) -> bytes:
+        return hashlib.sha256(f"{salt}:{group}".encode()).digest()
+
+    for group in sorted(held, key=key):
+        labels = held[group]
+        gain = sum(
+            abs(taken_images[name] - target[name]) - abs(taken_images[name] + count - target[name])
+            for name, count in labels.items()
+        )
+        if gain > 0 and all(left[name] > leave for name in labels):
+            taken.add(group)
+            taken_images.update(labels)
+            left.subtract(labels.keys())
+    for name in target:  # a class whose every group is larger than its share still gives its smallest one
+        if not taken_images[name]:
+            smallest = min((g for g in held if name in held[g]), key=lambda g: (sum(held[g].values()), key(g)))
+            taken.add(smallest)
+            taken_images.update(held[smallest])
+    return (
+        tuple(record for record in records if record.group not in taken),
+        tuple(record for record in records if record.group in taken),
+    )
+
+
+def write_split(split: Split, path: str | Path) -> None:
+    """Write path,label,group,part,sha256, sorted by path, whole or not at all."""
+    rows = sorted((r.path, r.label, r.group, part, r.sha256) for part, records in split.parts.items() for r in records)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(("path", "label", "group", "part", "sha256"))
+        writer.writerows(rows)
+
+
+def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = 0.2) -> Split:
+    """Read a table with columns path and part (train, validation or test) as the split of `catalogue`.
+
+    Images that the table does not list are in no part. Without validation rows, validation is carved from training.
+
+    Raises:
+        DataError: Columns or images are missing, a part has another name, a label differs, a class is missing
+            from a part that a training needs, or a group has images in two parts.
+    """
+    path = Path(path)
+    rows = read_table(path)
+    if not {"path", "part"} <= rows[0].keys():
+        raise DataError(f"{path} has the columns {', '.join(rows[0])}; 'path' and 'part' are needed.")
+    record_of = {record.path: record for record in catalogue.records}
+    parts: dict[Part, list[Record]] = {part: [] for part in PARTS}
+    side: dict[str, tuple[str, str]] = {}  # group -> (part, path) first seen
+    listed: set[str] = set()
+    for number, row in enumerate(rows, 2):
+        name, part = row["path"].replace("\\", "/"), row["part"]
+        if part not in PARTS:
+            raise DataError(f"{path}, line {number}: part is {part!r}; allowed are {', '.join(PARTS)}.")
+        if name not in record_of:
+            raise DataError(f"{path}, line {number}: {name} is no readable image of {catalogue.root}.")
+        if name in listed:
+            raise DataError(f"{path}, line {number}: {name} is listed twice.")
+        listed.add(name)
+        record = record_of[name]
+        if row.get("label", record.label) != record.label:
+            raise DataError(
+                f"{path}, line {number}: {name} is labelled {row['label']!r}, its folder says {record.label!r}."
+            )
+        if row.get("sha256", record.sha256) != record.sha256:
+            raise DataError(
+                f"{path}, line {number}: {name} is not the file it was when the split was written.",
+                "Leave out the sha256 column to split the new file the same way.",
+            )
+        group = record.group if catalogue.grouped else row.get("group") or record.group
+        if (first := side.setdefault(group, (part, name)))[0] != part:
+            raise DataError(
+                f"{path}, line {number}: group {group!r} has {name} in {part} and {first[1]} in {first[0]}.",
+                "Keep each group in one part, or leave out --groups and the group column to split by image.",
+            )
+        parts[cast(Part, part)].append(Record(record.path, record.label, group, record.sha256))
+    train = tuple(sorted(parts["train"], key=lambda record: record.path))
+    validation = tuple(sorted(parts["validation"], key=lambda record: record.path))
+    if train and not validation:
+        train, validation = _take(train, validation_share, f"{seed}:validation", leave=1)
+    test = tuple(sorted(parts["test"], key=lambda record: record.path))
+    return Split({"train": train, "validation": validation, "test": test}, "file")

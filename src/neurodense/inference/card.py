@@ -1,0 +1,106 @@
+"""card.json: what a model folder says about itself. The written schema is `docs/card.schema.json`.
+
+A reader of a newer program reads older cards; an older program refuses a newer card by its schema version. Fields that
+a later step fills (temperature, conformal thresholds, out-of-distribution statistics) are None until it has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from neurodense import atomic
+from neurodense.errors import ModelError
+from neurodense.notice import NOTICE
+from neurodense.scans.preprocess import Preprocess
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Graph(_Part):
+    """The exported graph's input and outputs."""
+
+    architecture: Literal["densenet121"] = "densenet121"
+    input: str = Field("pixels", description="float32 (N, 1, size, size) in [0, 1]; the graph normalises by itself.")
+    outputs: tuple[str, ...] = Field(
+        ("logits", "activation_maps", "features"),
+        description="(N, classes); (N, classes, size/32, size/32), whose mean over places is the logit; (N, 1024).",
+    )
+    dropout: float = Field(description="Dropout before the classifier while training.")
+
+
+class Data(_Part):
+    """What the model was trained on."""
+
+    name: str = Field(description="Name of the folder.")
+    synthetic: bool = Field(description="True when the images were made by a computer.")
+    manifest_sha256: str = Field(description="Hash over path, label and file hash of every image of the three parts.")
+    counts: dict[str, dict[str, int]] = Field(description="Images of each class in each part.")
+    groups: dict[str, int] | None = Field(description="Groups in each part; None when groups are not known.")
+    split_by: Literal["group", "image", "file"]
+    seed: int
+
+
+class Card(_Part):
+    """A model's identity, input, origin and results."""
+
+    schema_version: int = SCHEMA_VERSION
+    notice: str = NOTICE
+    name: str
+    created: str = Field(description="UTC, ISO 8601.")
+    classes: tuple[str, ...] = Field(min_length=2, description="In the order of the logits.")
+    preprocess: Preprocess
+    graph: Graph
+    recipe: dict[str, Any] = Field(description="The recipe as `neurodense recipes NAME` shows it.")
+    weights_origin: str
+    arithmetic: str = Field(description="Device and precision of the training.")
+    kept_epoch: int = Field(description="Epoch, counted from 1 over the run, whose weights these are.")
+    data: Data
+    validation: dict[str, Any] = Field(description="Figures of the kept epoch on the validation part.")
+    history: tuple[dict[str, Any], ...] = Field((), description="One object an epoch, as in log.jsonl, and `kept`.")
+    metrics: dict[str, Any] | None = Field(None, description="On the test part, in the shape of metrics.json.")
+    temperature: float | None = Field(None, gt=0, description="Divides the logits before the softmax; None is 1.")
+    conformal: dict[str, Any] | None = None
+    out_of_distribution: dict[str, Any] | None = None
+    versions: dict[str, str]
+    files: dict[str, str] = Field(description="sha256 of each file of the folder that a program loads.")
+
+
+def read_card(folder: Path) -> Card:
+    """Read FOLDER/card.json.
+
+    Raises:
+        ModelError: No model folder, no card, or a card that does not follow the schema.
+    """
+    path = folder / "card.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        what = "is not a folder" if not folder.is_dir() else "holds no readable card.json"
+        raise ModelError(
+            f"{folder} {what}; a model folder holds card.json, model.onnx and model.safetensors.",
+            "Give RUN/model of a finished run: neurodense train DATA --out RUN",
+        ) from None
+    try:
+        card = Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise ModelError(f"{path} does not follow the card's schema, at {where}: {first['msg']}.") from None
+    if card.schema_version > SCHEMA_VERSION:
+        raise ModelError(
+            f"{path} has schema version {card.schema_version}; this program reads up to {SCHEMA_VERSION}.",
+            "pip install --upgrade neurodense",
+        )
+    return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write FOLDER/card.json, whole or not at all."""
+    atomic.write_json(folder / "card.json", card.model_dump(mode="json"))

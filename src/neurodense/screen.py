@@ -1,0 +1,107 @@
+"""What a person sees while something runs: bars with time left on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_EVERY_S = 15.0  # between plain lines of one bar
+
+
+class Bar:
+    """One thing that is counted to a total; made by `Screen.bar`."""
+
+    def __init__(self, screen: Screen, title: str, total: int, unit: str) -> None:
+        self._screen, self._title, self._total, self._unit = screen, title, total, unit
+        self._done, self._start = 0, time.monotonic()
+        self._last = self._start
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more; `note` is shown beside the bar."""
+        self._done += count
+        if self._progress is not None:
+            self._progress.update(self._task, advance=count, note=note)
+        elif self._screen.console is not None and time.monotonic() - self._last >= _EVERY_S:
+            self._last = time.monotonic()
+            left = (self._last - self._start) / self._done * (self._total - self._done)
+            self._screen.say(
+                f"  {self._title}: {self._done:,}/{self._total:,} {self._unit}, {duration(left)} left  {note}".rstrip()
+            )
+
+    def reach(self, done: int, total: int) -> None:
+        """Count up to `done` of `total`, for callers that learn the total on the way."""
+        self._total = total
+        if self._progress is not None:
+            self._progress.update(self._task, total=total)
+        self.advance(done - self._done)
+
+
+class Screen:
+    """Messages and bars.
+
+    Args:
+        console: Where to; None keeps quiet.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
+
+    @classmethod
+    def on_stderr(cls) -> Screen:
+        """The screen of the command line: standard output stays free for results."""
+        return cls(Console(stderr=True, highlight=False))
+
+    @property
+    def live(self) -> bool:
+        """True on a terminal that can redraw."""
+        return self.console is not None and self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if self.console is not None:
+            self.console.print(escape(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """One line that must not be overlooked."""
+        if self.console is not None:
+            self.console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+        # A warning in a log that nobody redraws should not wait in a buffer.
+        sys.stderr.flush()
+
+    @contextmanager
+    def bar(self, title: str, total: int, unit: str = "") -> Iterator[Bar]:
+        """Count to `total` inside the block."""
+        bar = Bar(self, title, total, unit)
+        if not self.live:
+            yield bar
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            bar._progress = progress
+            bar._task = progress.add_task(escape(title), total=total, note="")
+            yield bar
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 3 min 20 s, 1 h 05 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

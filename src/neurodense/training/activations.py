@@ -1,0 +1,218 @@
+"""The frozen prefix of a stage is a pure function of the image, so it runs once for each image (DESIGN: a stage is a cut).
+
+What it gives is kept in a `RowStore` that is named by everything it depends on: the prefix's weights, the
+preprocessing, the cut, the device and precision. Rows are named by file hash and view. So another run on the same
+images, another split, seed of the split, head or fold finds its rows there, and adding images costs only those images.
+One pass over the images serves the cuts of all coming stages whose prefix does not change before they start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from neurodense.errors import RunError
+from neurodense.scans.preprocess import Preprocess
+from neurodense.screen import Screen
+from neurodense.training.augment import augment_views
+from neurodense.training.dataset import ImageRecords
+from neurodense.training.network import Network
+from neurodense.training.precision import Arithmetic
+from neurodense.training.recipe import STEPS, Augment, Stage
+from neurodense.training.store import RowStore
+
+_VERSION = 1  # of what a row means; raise it when preprocessing or network change their meaning
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of an image a run uses, and how they are made."""
+
+    seed: int
+    augment: Augment
+
+    def name(self, sha256: str, view: int) -> str:
+        """Name of the row of one view; view 0, the image itself, depends on no seed."""
+        if view == 0:
+            return f"{sha256}:0"
+        how = hashlib.sha256(f"{self.seed}:{self.augment.model_dump_json()}".encode()).hexdigest()[:12]
+        return f"{sha256}:{view}:{how}"
+
+
+class Activations:
+    """The stores of a run, one a cut.
+
+    Args:
+        cache: Folder of all stores.
+        network: Its weights name the stores at the time `store` or `fill` is called.
+        preprocess: The preprocessing of `images`.
+        arithmetic: Device and precision that the prefix runs in.
+        views: How augmented views are made.
+        screen: Told what is done.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        network: Network,
+        preprocess: Preprocess,
+        arithmetic: Arithmetic,
+        views: Views,
+        screen: Screen,
+    ) -> None:
+        self.cache = cache
+        self.network = network
+        self.preprocess = preprocess
+        self.arithmetic = arithmetic
+        self.views = views
+        self.screen = screen
+
+    def store(self, cut: int) -> RowStore:
+        """The store of what steps before `cut` give."""
+        size = self.preprocess.size
+        device = self.arithmetic.device
+        with torch.inference_mode():
+            probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
+        return RowStore(self.cache / self._key(cut), probe.shape[1:], probe.dtype)
+
+    def _key(self, cut: int) -> str:
+        digest = hashlib.sha256()
+        about = {"version": _VERSION, "cut": STEPS[cut], "preprocess": self.preprocess.model_dump()}
+        if cut:
+            about["arithmetic"] = str(self.arithmetic)
+        digest.update(json.dumps(about, sort_keys=True).encode())
+        for name, tensor in self.network.between(0, cut).state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return f"{STEPS[cut]}-{digest.hexdigest()[:20]}"
+
+    def fill(
+        self, cuts: Sequence[int], images: ImageRecords, wanted: Sequence[tuple[int, int]], batch: int, workers: int
+    ) -> None:
+        """Make sure that every wanted row is in the store of every cut.
+
+        Args:
+            cuts: Indices in STEPS; one pass over the images serves them all.
+            images: The data set.
+            wanted: (index in `images`, view) pairs. A cut at the pixels keeps view 0 only: its views cost nothing.
+            batch: Images a forward pass.
+            workers: Processes that decode.
+
+        Raises:
+            RunError: The disk has too little room.
+        """
+        stores = {cut: self.store(cut) for cut in sorted(set(cuts))}
+        needs = {cut: {self._row(images, i, v if cut else 0) for i, v in wanted} for cut in stores}
+        missing = {cut: set(store.missing(needs[cut])) for cut, store in stores.items()}
+        missing = {cut: names for cut, names in missing.items() if names}
+        for cut, store in stores.items():
+            if cut not in missing:
+                self.screen.say(f"activations before {STEPS[cut]}: all {len(needs[cut]):,} rows are in the cache")
+        if not missing:
+            return
+        self._check_room(sum(len(names) * stores[cut].row_bytes for cut, names in missing.items()), missing)
+        pairs = sorted(
+            {(i, v if max(missing) else 0) for i, v in wanted}, key=lambda pair: (pair[1] > 0, pair[0], pair[1])
+        )
+        pairs = [
+            p
+            for p in pairs
+            if any(self._row(images, p[0], p[1] if cut else 0) in names for cut, names in missing.items())
+        ]
+        with ExitStack() as locks:
+            for cut in missing:  # always in the same order, so that two runs cannot wait for each other
+                locks.enter_context(self._locked(stores[cut]))
+                stores[cut].refresh()
+            self._pass(pairs, images, {cut: stores[cut] for cut in missing}, batch, workers)
+
+    def _locked(self, store: RowStore) -> FileLock:
+        lock = store.lock()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.screen.say(f"another run is filling {store.folder}; waiting for it")
+            lock.acquire()
+        return lock
+
+    def _pass(
+        self, pairs: list[tuple[int, int]], images: ImageRecords, stores: dict[int, RowStore], batch: int, workers: int
+    ) -> None:
+        """Run the prefix over (image, view) pairs; at each cut append the rows that its store lacks."""
+        loader = DataLoader(
+            Subset(images, [index for index, _ in pairs]), batch_size=batch, num_workers=workers, shuffle=False
+        )
+        device, first = self.arithmetic.device, 0
+        self.network.eval()
+        with torch.inference_mode(), self.screen.bar("frozen layers, once", len(pairs), "images") as bar:
+            for pixels, _ in loader:
+                now = pairs[first : first + len(pixels)]
+                first += len(pixels)
+                pixels = pixels.to(device)
+                x = self._augment(pixels, [images.hashes[i] for i, _ in now], [v for _, v in now])
+                done = 0
+                for cut, store in sorted(stores.items()):
+                    x = run_prefix(self.network, done, cut, x, self.arithmetic)
+                    done = cut
+                    names = [self._row(images, i, v if cut else 0) for i, v in now]
+                    lacking = set(store.missing(names))
+                    rows = [k for k, name in enumerate(names) if name in lacking and name not in names[:k]]
+                    if rows:  # at the pixels, a row is the image itself: augmenting it again costs nothing
+                        store.append([names[k] for k in rows], x[rows] if cut else pixels[rows])
+                bar.advance(len(pixels))
+
+    def _augment(self, pixels: Tensor, hashes: list[str], view_numbers: list[int]) -> Tensor:
+        """Each image its own view number."""
+        out = pixels.clone()
+        for view in sorted(set(view_numbers) - {0}):
+            rows = [k for k, v in enumerate(view_numbers) if v == view]
+            out[rows] = augment_views(
+                pixels[rows], [hashes[k] for k in rows], view, self.views.seed, self.views.augment
+            )
+        return out
+
+    def _row(self, images: ImageRecords, index: int, view: int) -> str:
+        return self.views.name(images.hashes[index], view)
+
+    def _check_room(self, need: int, missing: dict[int, set[str]]) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.cache).free
+        what = " and ".join(f"{len(names):,} rows before {STEPS[cut]}" for cut, names in missing.items())
+        self.screen.say(f"activations: {what}; {_gigabytes(need)} of {_gigabytes(free)} free in {self.cache}")
+        if need > 0.95 * free:
+            raise RunError(
+                f"The activation cache needs {_gigabytes(need)}; {self.cache} has {_gigabytes(free)} free.",
+                "--cache FOLDER on a larger disk, or --no-cache to run the frozen layers in every epoch.",
+            )
+
+
+def run_prefix(network: Network, start: int, stop: int, x: Tensor, arithmetic: Arithmetic) -> Tensor:
+    """Run steps start..stop-1 without gradients; the caller has put the network into eval mode."""
+    if start == stop:
+        return x
+    with torch.no_grad(), arithmetic.autocast():
+        result: Tensor = network.between(start, stop)(x)
+    return result
+
+
+def shared_cuts(stages: Sequence[Stage], first: int) -> list[int]:
+    """Cuts of stage `first` and of those later ones whose prefix no stage in between trains."""
+    cuts, lowest = [stages[first].cut], stages[first].cut
+    for stage in stages[first + 1 :]:
+        if stage.cut <= lowest:
+            cuts.append(stage.cut)
+        lowest = min(lowest, stage.cut)
+    return sorted(set(cuts))
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"

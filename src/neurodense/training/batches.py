@@ -1,0 +1,102 @@
+"""Batches for the suffix: rows of the frozen prefix, read from the cache or made on the spot. Both give the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from neurodense.training.activations import Activations, Views, run_prefix
+from neurodense.training.augment import augment_views
+from neurodense.training.dataset import ImageRecords
+from neurodense.training.network import Network
+from neurodense.training.precision import Arithmetic
+from neurodense.training.store import RowStore
+
+Batch = tuple[Tensor, Tensor]
+"""What enters the suffix, on the device; class indices (N,) int64, on the device."""
+
+
+class Source(Protocol):
+    """Where a stage's batches come from."""
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+        """One batch for each list of image indices in `order`, of view number `view`."""
+        ...
+
+
+def view_of_epoch(epoch: int, cut: int, views: int, augmented: bool) -> int:
+    """The view that an epoch (counted from 0 over the whole run) trains on.
+
+    Behind a frozen prefix the epochs go round a fixed number of views; with nothing frozen each epoch sees a new one.
+    """
+    if not augmented:
+        return 0
+    return 1 + (epoch % views if cut else epoch)
+
+
+class _Rows(Dataset[Batch]):
+    """Rows of a store, fetched a whole batch at a time."""
+
+    def __init__(self, images: ImageRecords, store: RowStore, views: Views, view: int) -> None:
+        self.images, self.store, self.views, self.view = images, store, views, view
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = self.store.read([self.views.name(self.images.hashes[i], self.view) for i in indices])
+        return rows, torch.tensor([self.images.targets[i] for i in indices])
+
+
+class CachedSource:
+    """Rows of the activation cache; with nothing frozen the rows are pixels, and views are made from them."""
+
+    def __init__(self, images: ImageRecords, activations: Activations, cut: int) -> None:
+        self.images, self.cut, self.views = images, cut, activations.views
+        self.device = activations.arithmetic.device
+        self.store = activations.store(cut)
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+        """See `Source`."""
+        rows = _Rows(self.images, self.store, self.views, view if self.cut else 0)
+        loader = DataLoader(rows, batch_sampler=order, collate_fn=_as_is, pin_memory=self.device.type == "cuda")
+        for indices, (x, targets) in zip(order, loader, strict=True):
+            x = x.to(self.device, non_blocking=True)
+            if not self.cut:
+                x = augment_views(
+                    x, [self.images.hashes[i] for i in indices], view, self.views.seed, self.views.augment
+                )
+            yield _laid_out(x), targets.to(self.device, non_blocking=True)
+        self.store.release()
+
+
+class PlainSource:
+    """The plain way: every epoch decodes every image and runs the frozen prefix on it."""
+
+    def __init__(
+        self, images: ImageRecords, network: Network, cut: int, views: Views, arithmetic: Arithmetic, workers: int
+    ) -> None:
+        self.images, self.network, self.cut = images, network, cut
+        self.views, self.arithmetic, self.workers = views, arithmetic, workers
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+        """See `Source`."""
+        device = self.arithmetic.device
+        loader = DataLoader(
+            self.images, batch_sampler=order, num_workers=self.workers, pin_memory=device.type == "cuda"
+        )
+        for indices, (pixels, targets) in zip(order, loader, strict=True):
+            hashes = [self.images.hashes[i] for i in indices]
+            x = augment_views(pixels.to(device, non_blocking=True), hashes, view, self.views.seed, self.views.augment)
+            x = run_prefix(self.network, 0, self.cut, x, self.arithmetic)
+            yield _laid_out(x), targets.to(device, non_blocking=True)
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """Feature maps channels last, as the network's weights are, so that cached and fresh ones take the same path."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,111 @@
+"""A checkpoint is one safetensors file: weights, optimiser state and moving average as tensors, the rest as its metadata.
+
+The order of images, the augmented views and dropout are functions of (seed, stage, epoch, batch), so no state of a
+random number generator has to be kept: see `fit.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from neurodense.atomic import replacing
+from neurodense.errors import RunError
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands after a whole number of epochs.
+
+    Attributes:
+        stage: Index of the stage that the next epoch belongs to.
+        epoch: Epochs of that stage that are done.
+        total_epoch: Epochs of the run that are done.
+        best: Validation macro F1, minus validation loss, and total_epoch (from 1) of the best epoch so far.
+        log_bytes: Length of log.jsonl at this point.
+        loss_scale: Of the gradient scaler, used in fp16 only.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    total_epoch: int = 0
+    best: tuple[float, float, int] | None = None
+    log_bytes: int = 0
+    loss_scale: float = 65536.0
+
+
+@dataclass
+class Checkpoint:
+    """Everything that is needed to go on."""
+
+    position: Position
+    network: dict[str, Tensor]
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all."""
+    tensors = {
+        f"{part}/{name}": tensor.detach().cpu().contiguous()
+        for part, group in (
+            ("network", checkpoint.network), ("optimizer", checkpoint.optimizer), ("ema", checkpoint.ema)
+        )
+        for name, tensor in group.items()
+    }  # fmt: skip
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"position": json.dumps(asdict(checkpoint.position))})
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "ema": {}}
+    try:
+        with safe_open(path, "pt") as handle:
+            position = json.loads((handle.metadata() or {})["position"])
+            for key in handle.keys():  # noqa: SIM118  (a safetensors handle is no mapping)
+                part, _, name = key.partition("/")
+                groups[part][name] = handle.get_tensor(key)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged: {error}", "Start the run anew with another --out.") from error
+    if position["best"] is not None:
+        position["best"] = tuple(position["best"])
+    return Checkpoint(Position(**position), groups["network"], groups["optimizer"], groups["ema"])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]) -> dict[str, Tensor]:
+    """The optimiser's state as tensors named `<parameter>|<entry>`; what is no tensor is rebuilt from the recipe."""
+    return {
+        f"{names[parameter]}|{entry}": value
+        for parameter, state in optimizer.state.items()
+        for entry, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], parameters: dict[str, nn.Parameter]
+) -> None:
+    """Put back what `optimizer_tensors` gave, for the parameters that the optimiser has."""
+    for key, value in tensors.items():
+        name, _, entry = key.partition("|")
+        parameter = parameters[name]
+        # Adam keeps its step count on the CPU whatever the device of the weights.
+        place = (
+            value
+            if entry == "step"
+            else value.to(parameter.device, parameter.dtype).clone(memory_format=torch.preserve_format)
+        )
+        if entry != "step" and place.ndim == 4:
+            place = place.contiguous(memory_format=torch.channels_last)
+        optimizer.state[parameter][entry] = place

@@ -1,0 +1,46 @@
+"""Records as a torch data set, with the attributes that `torchvision.datasets.ImageFolder` has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from neurodense.data.catalogue import Record
+from neurodense.scans.preprocess import Preprocess
+from neurodense.scans.read import read_scan
+
+
+class ImageRecords(Dataset[tuple[Tensor, int]]):
+    """Images of a folder, read and preprocessed on demand.
+
+    Attributes:
+        classes: Class names in order.
+        class_to_idx: Index of each class name.
+        samples: (full path, class index) of each image.
+        targets: Class index of each image.
+        hashes: sha256 of each image's file.
+    """
+
+    def __init__(self, root: Path, classes: Sequence[str], records: Sequence[Record], preprocess: Preprocess) -> None:
+        self.classes = list(classes)
+        self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
+        self.samples = [(str(root / record.path), self.class_to_idx[record.label]) for record in records]
+        self.targets = [target for _, target in self.samples]
+        self.hashes = [record.sha256 for record in records]
+        self._preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Pixels (1, S, S) float32 in [0, 1], and the class index.
+
+        Raises:
+            ScanError: The file can no longer be read.
+        """
+        path, target = self.samples[index]
+        return torch.from_numpy(self._preprocess(read_scan(path)).copy()), target

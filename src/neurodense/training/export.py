@@ -1,0 +1,70 @@
+"""A trained network becomes a model folder: safetensors, an ONNX graph, a card and a README. Nothing is pickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from neurodense.training.network import Network
+
+_OPSET = 18
+
+
+class _Explained(nn.Module):
+    """The network as the graph has it: three outputs."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.network.explain(pixels)
+
+
+def export_graph(network: Network, size: int, path: Path) -> None:
+    """Write the graph: pixels (N, 1, size, size) -> logits, activation_maps, features; N is free.
+
+    The network must be in eval mode, on the CPU, in float32.
+    """
+    example = torch.zeros(2, 1, size, size)
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # the exporter warns of its own internals
+            program = torch.onnx.export(
+                _Explained(network).eval(),
+                (example,),
+                input_names=["pixels"],
+                output_names=["logits", "activation_maps", "features"],
+                opset_version=_OPSET,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("images", min=1, max=65536)},),
+                verbose=False,
+            )
+    finally:
+        noisy.setLevel(level)
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    program.save(str(path), external_data=False)
+
+
+def export_weights(network: Network, path: Path) -> None:
+    """Write the state dict under torchvision's names, float32."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, path, metadata={"format": "pt", "architecture": "densenet121"})
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

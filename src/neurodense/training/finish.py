@@ -1,0 +1,215 @@
+"""The end of a run: the kept weights become a model folder, the test part is read for the first time, a report is made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurodense import atomic
+from neurodense.data.catalogue import Catalogue
+from neurodense.data.split import PARTS, Split
+from neurodense.errors import ModelError
+from neurodense.evaluation.evaluate import Evaluation, evaluate_records, write_evaluation
+from neurodense.evaluation.report import write_report
+from neurodense.inference.card import Card, Data, Graph, write_card
+from neurodense.inference.predictor import Predictor
+from neurodense.scans.preprocess import Preprocess
+from neurodense.scans.read import read_scan
+from neurodense.screen import Screen
+from neurodense.training import checkpoint as checkpoints
+from neurodense.training.export import export_graph, export_weights, sha256_of
+from neurodense.training.journal import read_history
+from neurodense.training.network import Network
+from neurodense.training.precision import Arithmetic
+from neurodense.training.readme import model_readme
+from neurodense.training.recipe import Recipe
+from neurodense.training.sheet import RunSheet
+from neurodense.versions import versions
+
+TOLERANCE = 1e-4
+"""Largest difference in probability between torch and the exported graph that is let through."""
+
+
+def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmetic: Arithmetic, screen: Screen) -> Path:
+    """Make RUN/model, RUN/evaluation and RUN/report.
+
+    Args:
+        run: The run folder, its training done.
+        sheet: Its run.json.
+        split: Its parts.
+        network: Any network of the run; it gets the kept weights, on the CPU.
+        arithmetic: What the run was trained in, for the card.
+        screen: Told what happens.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        ModelError: The exported graph does not agree with torch.
+    """
+    recipe = Recipe.model_validate(sheet.recipe)
+    name = "best" if recipe.keep == "best" else "last"
+    kept = checkpoints.load(run / "checkpoints" / f"{name}.safetensors")
+    network.load_state_dict(kept.network)
+    network.to("cpu").eval()
+    history = [{**row, "kept": row["epoch"] == kept.position.total_epoch} for row in read_history(run)]
+    catalogue = Catalogue(
+        Path(sheet.data), sheet.classes, tuple(sorted((r for p in PARTS for r in split.parts[p]), key=lambda r: r.path))
+    )
+    screen.say(f"epoch {kept.position.total_epoch} is kept; exporting the model folder")
+    card = _card(run, sheet, recipe, split, catalogue, arithmetic, history, kept.position.total_epoch)
+    staging = run / ".model-new"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    export_weights(network, staging / "model.safetensors")
+    export_graph(network, recipe.image_size, staging / "model.onnx")
+    files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
+    write_card(staging, card.model_copy(update={"files": files}))
+    predictor = Predictor(staging)
+    _check_agreement(network, predictor, catalogue, split)
+
+    evaluation = evaluate_records(predictor, catalogue, split.parts["test"], grouped=sheet.grouped, screen=screen)
+    card = card.model_copy(update={"files": files, "metrics": evaluation.metrics.as_dict()})
+    write_card(staging, card)
+    atomic.write_text(staging / "README.md", model_readme(card))
+    _replace_folder(staging, run / "model")
+    title = "Test part" + (" (synthetic images)" if sheet.synthetic else "")
+    figures = write_evaluation(evaluation, run / "evaluation", title=title, history=history)
+    _report(run, sheet, card, evaluation, history, figures)
+    screen.say(
+        f"test part, read now for the first time: n {evaluation.metrics.n:,}, accuracy {evaluation.metrics.accuracy:.4f}, "
+        f"macro F1 {evaluation.metrics.macro.f1:.4f}, loss {evaluation.metrics.loss:.4f}"
+    )
+    screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
+    return run / "model"
+
+
+def _card(
+    run: Path,
+    sheet: RunSheet,
+    recipe: Recipe,
+    split: Split,
+    catalogue: Catalogue,
+    arithmetic: Arithmetic,
+    history: Sequence[dict[str, Any]],
+    kept_epoch: int,
+) -> Card:
+    row = next((row for row in history if row["kept"]), {})
+    groups = {part: len({record.group for record in split.parts[part]}) for part in PARTS}
+    return Card(
+        name=run.resolve().name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=sheet.classes,
+        preprocess=Preprocess(size=recipe.image_size),
+        graph=Graph(dropout=recipe.dropout),
+        recipe=recipe.model_dump(mode="json"),
+        weights_origin=sheet.weights_origin,
+        arithmetic=str(arithmetic),
+        kept_epoch=kept_epoch,
+        data=Data(
+            name=Path(sheet.data).name,
+            synthetic=sheet.synthetic,
+            manifest_sha256=catalogue.manifest_sha256,
+            counts={part: dict(counts) for part, counts in split.counts(sheet.classes).items()},
+            groups=groups if sheet.grouped else None,
+            split_by=sheet.split_by,
+            seed=sheet.seed,
+        ),
+        validation={key: row[key] for key in row if key.startswith("validation_")},
+        history=tuple(history),
+        versions=versions(),
+        files={},
+    )
+
+
+def _check_agreement(network: Network, predictor: Predictor, catalogue: Catalogue, split: Split) -> None:
+    """Compare torch and the exported graph on validation images: a broken export must not reach a user."""
+    records = split.parts["validation"][:: max(1, len(split.parts["validation"]) // 16)]
+    pixels = np.stack([predictor.card.preprocess(read_scan(catalogue.root / record.path)) for record in records])
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(pixels))
+    ours = predictor.probabilities(predictor.outputs(pixels).logits)
+    gap = float(np.abs(ours - predictor.probabilities(logits.numpy())).max())
+    if not gap <= TOLERANCE:
+        raise ModelError(
+            f"The exported graph differs from torch by {gap:.2g} in probability; {TOLERANCE} is allowed.",
+            "Report this with the versions in run.json; the checkpoints are kept.",
+        )
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`. A folder cannot be replaced in one step, so the old one moves aside first."""
+    old = target.with_name(".model-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _report(
+    run: Path,
+    sheet: RunSheet,
+    card: Card,
+    evaluation: Evaluation,
+    history: Sequence[dict[str, Any]],
+    figures: Sequence[tuple[str, Path, str]],
+) -> None:
+    metrics, data = evaluation.metrics, card.data
+    total = {part: sum(data.counts[part].values()) for part in PARTS}
+    summary = [
+        f"On {metrics.n:,} {'synthetic ' if data.synthetic else ''}test images that no step of the training has seen, "
+        f"the model reaches an accuracy of {metrics.accuracy:.3f} and a macro F1 of {metrics.macro.f1:.3f}.",
+        f"It was trained on {total['train']:,} images; {total['validation']:,} more chose the epoch that is kept."
+        if card.recipe["keep"] == "best"
+        else f"It was trained on {total['train']:,} images; the last epoch is kept.",
+    ]
+    warnings = []
+    if data.synthetic:
+        warnings.append("The images are synthetic: made by a computer. The figures say nothing about patients.")
+    if data.split_by == "image":
+        warnings.append(
+            "The split is by image, since no group table was given. Slices of one patient, and copies of one slice, "
+            "may be on both sides, and the score is then too good: give --groups."
+        )
+    warnings.append(
+        "All images come from one folder. A score inside one collection does not show that the model sees the tumour "
+        "and not the source; measure it on another collection as well."
+    )
+    if sheet.unreadable:
+        warnings.append(f"{len(sheet.unreadable)} images could not be read and are left out; run.json names them.")
+    warnings += [f"Undefined, shown as 0: {sentence}" for sentence in metrics.undefined]
+    facts = {
+        "Test images": f"{metrics.n:,}",
+        "Accuracy": f"{metrics.accuracy:.4f}",
+        "Macro F1": f"{metrics.macro.f1:.4f}",
+        "Loss (nats)": f"{metrics.loss:.4f}",
+        "Recipe": str(card.recipe["name"]),
+        "Kept epoch": f"{card.kept_epoch} of {len(history)}",
+        "Starting weights": card.weights_origin,
+        "Split by": data.split_by + (f", {sum(data.groups.values()):,} groups" if data.groups else ""),
+        "Seed": str(data.seed),
+        "Trained in": card.arithmetic,
+    }
+    write_report(
+        run / "report" / "index.html",
+        title=f"neurodense: {card.name}" + (" (synthetic images)" if data.synthetic else ""),
+        summary=summary,
+        warnings=warnings,
+        facts=facts,
+        metrics=metrics,
+        history=history,
+        figures=figures,
+        commands=[
+            "neurodense train DATA --out RUN --recipe RUN/recipe.toml --split RUN/split.csv "
+            f"--seed {data.seed} --precision {card.arithmetic.split()[1]}",
+            "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
+        ],
+    )

@@ -1,0 +1,66 @@
+"""The README of a model folder: the card, for people."""
+
+from __future__ import annotations
+
+from neurodense.inference.card import Card
+
+
+def model_readme(card: Card) -> str:
+    """Markdown text of MODEL/README.md."""
+    data = card.data
+    kind = "**synthetic** images, made by a computer" if data.synthetic else "images"
+    lines = [
+        f"# {card.name}",
+        "",
+        f"> {card.notice}",
+        "",
+        f"A DenseNet121 that tells {len(card.classes)} classes apart: {', '.join(card.classes)}.",
+        f"Trained with neurodense on {kind} of the folder `{data.name}`, recipe `{card.recipe['name']}`, "
+        f"starting weights: {card.weights_origin}.",
+        "",
+        "## Use",
+        "",
+        "```",
+        "neurodense predict scan.png --model THIS_FOLDER",
+        "```",
+        "",
+        "| file | what |",
+        "|---|---|",
+        "| `card.json` | class names in order, preprocessing, recipe, data, results, versions |",
+        "| `model.onnx` | pixels (N, 1, S, S) in [0, 1] -> logits, class activation maps, features |",
+        "| `model.safetensors` | weights under torchvision's names |",
+        "",
+        "## Data",
+        "",
+        "| part | " + " | ".join(card.classes) + " | groups |",
+        "|---|" + "---:|" * (len(card.classes) + 1),
+    ]
+    for part, counts in data.counts.items():
+        groups = f"{data.groups[part]:,}" if data.groups else "not known"
+        lines.append(f"| {part} | " + " | ".join(f"{counts[name]:,}" for name in card.classes) + f" | {groups} |")
+    lines += ["", f"Split by {data.split_by}, seed {data.seed}."]
+    if data.split_by == "image":
+        lines.append("Images of one patient may be on both sides of this split: the figures below may be too good.")
+    if card.metrics is not None:
+        lines += [
+            "",
+            "## Results on the test part",
+            "",
+            f"n {card.metrics['n']:,}, accuracy {card.metrics['accuracy']:.4f}, macro F1 {card.metrics['macro']['f1']:.4f}, "
+            f"loss {card.metrics['loss']:.4f}.",
+            "",
+            "| class | precision | recall | F1 | support |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for name, s in card.metrics["per_class"].items():
+            lines.append(f"| {name} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "The test part comes from the same folder as the training part. On images of another scanner, protocol or "
+        "collection the figures can be far lower: measure there before you rely on it. Every image gets one of the "
+        "classes, also one that shows no brain.",
+        "",
+    ]
+    return "\n".join(lines)

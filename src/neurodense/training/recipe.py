@@ -1,0 +1,197 @@
+"""A recipe: what is trained, in which stages, and how. Small TOML files, checked when they are read. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from neurodense.errors import RecipeError
+
+STEPS = (
+    "pixels", "stem",
+    "denseblock1", "transition1", "denseblock2", "transition2", "denseblock3", "transition3", "denseblock4",
+    "norm5", "pool", "classifier",
+)  # fmt: skip
+"""DenseNet121 from input to logits. "pixels" normalises and "pool" averages: they have nothing to train."""
+
+Trainable = Literal[
+    "all", "stem", "denseblock1", "transition1", "denseblock2", "transition2", "denseblock3", "transition3",
+    "denseblock4", "norm5", "classifier",
+]  # fmt: skip
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augment(_Checked):
+    """Random changes of a training image. Each is drawn anew for each view of each image; 0 or false switches it off."""
+
+    flip: bool = Field(False, description="Left-right, one view in two.")
+    flip_vertical: bool = Field(False, description="Top-bottom, one view in two.")
+    rotate_degrees: float = Field(0, ge=0, le=180, description="Rotation, up to this many degrees to either side.")
+    scale: float = Field(0, ge=0, le=0.5, description="Scaling by 1 - this to 1 + this.")
+    stretch: float = Field(0, ge=0, le=0.5, description="Width over height changed by up to this share.")
+    shift: float = Field(0, ge=0, le=0.5, description="Shift by up to this share of the side.")
+    gamma: float = Field(0, ge=0, le=1, description="Exponent between exp(-this) and exp(this).")
+    brightness: float = Field(0, ge=0, le=1, description="Factor between 1 - this and 1 + this.")
+    contrast: float = Field(0, ge=0, le=1, description="Contrast about the mean, factor between 1 - this and 1 + this.")
+    bias_field: float = Field(0, ge=0, le=1, description="Smooth multiplicative field, log amplitude up to this.")
+    noise: float = Field(0, ge=0, le=0.5, description="Gaussian noise, standard deviation up to this.")
+    blur: float = Field(0, ge=0, le=3, description="Gaussian blur, sigma up to this many pixels.")
+    erase: float = Field(0, ge=0, le=0.5, description="One square set to 0, side up to this share of the side.")
+
+
+class Stage(_Checked):
+    """One stage: what is trainable cuts the network into a frozen prefix and a trainable suffix."""
+
+    name: str = Field(min_length=1, max_length=40)
+    trainable: tuple[Trainable, ...] = Field(min_length=1, description='Parts of the network, or ["all"].')
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(gt=0, le=10)
+    weight_decay: float = Field(0, ge=0, le=1)
+    schedule: Literal["constant", "cosine", "one-cycle"] = Field(
+        "constant", description="cosine falls to 0; one-cycle rises over the first fifth, then falls to 0."
+    )
+    epochs: int = Field(ge=1, le=10_000)
+    batch_norm: Literal["batch", "still"] = Field(
+        "batch", description="Trainable BatchNorm uses the batch's statistics, or holds its running ones still."
+    )
+    ema: float = Field(0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0 is off.")
+    continued: bool = Field(
+        False, description="Keeps the optimiser's state of the stage before, which must train the same."
+    )
+
+    @property
+    def cut(self) -> int:
+        """Index in STEPS of the first step that trains: everything before it is the frozen prefix."""
+        if "all" in self.trainable:
+            return 0
+        return min(STEPS.index(name) for name in self.trainable)
+
+
+class Recipe(_Checked):
+    """A training from start to end."""
+
+    name: str = Field(min_length=1, max_length=60)
+    summary: str = Field(min_length=1)
+    image_size: int = Field(224, ge=64, le=512, description="Side of the network's input, in pixels.")
+    batch_size: int = Field(32, ge=2, le=4096)
+    dropout: float = Field(0.3, ge=0, lt=1, description="Before the classifier.")
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced weighs each class by n / (classes x n of the class), as scikit-learn does."
+    )
+    keep: Literal["best", "last"] = Field("best", description="Best epoch by validation macro F1, or the last one.")
+    weights: Literal["imagenet", "none"] = Field("imagenet", description="Start, where --weights does not say.")
+    views: int = Field(
+        1, ge=1, le=1000, description="Augmented views an image behind a frozen prefix; epochs go round them."
+    )
+    augment: Augment = Augment()
+    stage: tuple[Stage, ...] = Field(min_length=1, max_length=50)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [stage.name for stage in self.stage]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stage names must differ, got {', '.join(names)}")
+        for before, stage in zip((None, *self.stage), self.stage, strict=False):
+            if stage.continued and (
+                before is None or (before.trainable, before.optimizer) != (stage.trainable, stage.optimizer)
+            ):
+                raise ValueError(
+                    f"stage {stage.name!r} is continued, so the stage before must train the same parts "
+                    "with the same optimizer"
+                )
+        return self
+
+    def continue_for(self, epochs: int) -> Recipe:
+        """The same recipe with its last stage continued: the notebook's "continue training"."""
+        last = self.stage[-1]
+        names = {stage.name for stage in self.stage}
+        name = next(name for n in range(1, 1000) if (name := f"continued {n}") not in names)
+        more = last.model_copy(update={"name": name, "epochs": epochs, "continued": True})
+        return Recipe.model_validate(self.model_copy(update={"stage": (*self.stage, more)}).model_dump())
+
+    @property
+    def augmented(self) -> bool:
+        """True when any change is switched on."""
+        return self.augment != Augment()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stage)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files("neurodense.training") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def recipe_text(name: str) -> str:
+    """The TOML text of a recipe in the package.
+
+    Raises:
+        RecipeError: There is none of that name.
+    """
+    if name not in recipe_names():
+        close = difflib.get_close_matches(name, recipe_names(), 1)
+        raise RecipeError(
+            f"There is no recipe {name!r}; there are {', '.join(recipe_names())}, or give a file ending in .toml.",
+            f"Did you mean {close[0]}?" if close else "neurodense recipes lists them.",
+        )
+    return (resources.files("neurodense.training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_recipe(name_or_file: str | Path) -> Recipe:
+    """Load a recipe by name, or from a file ending in .toml.
+
+    Raises:
+        RecipeError: No such recipe or file, no TOML, an unknown key or an impossible value.
+    """
+    if not str(name_or_file).endswith(".toml"):
+        return parse_recipe(recipe_text(str(name_or_file)), f"recipe {name_or_file}")
+    try:
+        text = Path(name_or_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{name_or_file} cannot be read: {error}", "neurodense recipes lists the built-in ones."
+        ) from None
+    return parse_recipe(text, str(name_or_file))
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """Parse TOML text; `source` names it in errors."""
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{source} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors(include_url=False)]
+        raise RecipeError(
+            f"{source}: " + "; ".join(problems), "neurodense recipes finetune shows a complete recipe."
+        ) from None
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One problem as: where, what was got, what is allowed."""
+    where = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"]) or "recipe"
+    if problem["type"] == "extra_forbidden":
+        models: dict[str, type[BaseModel]] = {"stage": Stage, "augment": Augment}
+        first = problem["loc"][0] if len(problem["loc"]) > 1 else ""
+        allowed = list(models.get(str(first), Recipe).model_fields)
+        close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, 1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"unknown key {where!r}{meant}; allowed are {', '.join(allowed)}"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if problem["loc"] else message

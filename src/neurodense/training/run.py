@@ -1,0 +1,264 @@
+"""A run from a folder of images to a trained, measured, explained model: `train` and `resume`.
+
+RUN/
+    split.csv      path,label,group,part,sha256: written first
+    run.json       what was asked for, and the recipe; `finished` once all is done
+    recipe.toml    the recipe, ready to be given back with --recipe
+    log.jsonl      every batch and epoch            tensorboard/   the same for TensorBoard
+    checkpoints/   last.safetensors to go on from, best.safetensors
+    model/         the model folder
+    evaluation/    the test part: metrics.json, predictions.csv, figures
+    report/        index.html
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from neurodense.data.catalogue import Catalogue, Record, scan_folder
+from neurodense.data.groups import apply_groups, read_groups, read_table
+from neurodense.data.split import PARTS, Split, read_split, split_records, write_split
+from neurodense.errors import DataError, RunError
+from neurodense.scans.preprocess import Preprocess
+from neurodense.screen import Screen
+from neurodense.training import checkpoint as checkpoints
+from neurodense.training.activations import Activations, Views
+from neurodense.training.cache import default_cache
+from neurodense.training.checkpoint import Checkpoint, Position
+from neurodense.training.dataset import ImageRecords
+from neurodense.training.finish import finish
+from neurodense.training.fit import Fit, Setting
+from neurodense.training.journal import Journal
+from neurodense.training.mirror import Mirror
+from neurodense.training.network import new_network
+from neurodense.training.precision import DeviceName, PrecisionName, choose
+from neurodense.training.recipe import Recipe, load_recipe
+from neurodense.training.sheet import RunSheet, read_sheet
+from neurodense.training.weights import load_weights
+from neurodense.versions import versions
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | Path | Recipe = "finetune",
+    weights: str | Path | None = None,
+    groups: str | Path | None = None,
+    split: str | Path | None = None,
+    seed: int = 0,
+    device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
+    cache: str | Path | Literal[False] | None = None,
+    workers: int | None = None,
+    mirror: str | None = None,
+    screen: Screen | None = None,
+) -> Path:
+    """Train on a folder of images, one sub-folder a class, and measure the result on images kept apart.
+
+    Args:
+        data: The folder.
+        out: The run folder to make; it must not hold a run yet.
+        recipe: A recipe's name, a .toml file, or a `Recipe`.
+        weights: "imagenet", "none" or a file; what the recipe says where None.
+        groups: CSV of path, label and group or patient; whole groups then stay in one part.
+        split: CSV of path and part, such as an earlier run's split.csv.
+        seed: Of the split, the initial weights, the order of images, augmentation and dropout.
+        device: auto, cpu, cuda or mps.
+        precision: auto, fp32, bf16 or fp16, of matrix products; weights are float32.
+        cache: Folder of the activation cache; False runs the frozen layers in every epoch; None takes the user's
+            cache folder.
+        workers: Processes that decode images; one less than there are cores, at most 8, where None.
+        mirror: URL or folder that checkpoints and results are copied to.
+        screen: Told what happens; None is quiet.
+
+    Returns:
+        The model folder, OUT/model.
+
+    Raises:
+        NeurodenseError: Its kinds are those of `neurodense.errors`.
+    """
+    screen, run = screen or Screen(), Path(out)
+    if (run / "run.json").exists():
+        raise RunError(f"{run} already holds a run.", f"neurodense train --resume {run}, or another --out.")
+    if isinstance(groups, str | Path) and split is not None and not Path(split).exists():
+        raise DataError(f"{split} does not exist.")
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    choose(device, precision)  # a device that is not there should stop the run before the images are read
+    destination = Mirror(run, mirror, warn=screen.warn) if mirror else None
+    table = read_groups(groups) if groups is not None else None
+
+    with screen.bar("reading images", 1, "images") as bar:
+        catalogue = scan_folder(data, bar.reach)
+    if table is not None:
+        catalogue, unlisted = apply_groups(catalogue, table)
+        if unlisted:
+            screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
+    _say_catalogue(catalogue, screen)
+    parts = split_records(catalogue, seed) if split is None else read_split(split, catalogue, seed)
+    _check_parts(parts, catalogue)
+    write_split(parts, run / "split.csv")
+    _say_split(parts, catalogue, screen)
+
+    _seed_everything(seed)
+    network = new_network(len(catalogue.classes), plan)
+    origin = load_weights(network, weights if weights is not None else plan.weights)
+    screen.say(f"starting weights: {origin}")
+    sheet = RunSheet(
+        data=str(Path(data).resolve()),
+        classes=catalogue.classes,
+        synthetic=catalogue.synthetic,
+        unreadable=catalogue.unreadable,
+        split_by=parts.by,
+        grouped=catalogue.grouped or parts.by == "file",
+        seed=seed,
+        weights_origin=origin,
+        device=device,
+        precision=precision,
+        cache=None if cache is False else str(default_cache() if cache is None else Path(cache).resolve()),
+        workers=max(0, min(8, (os.cpu_count() or 1) - 1)) if workers is None else workers,
+        mirror=mirror,
+        recipe=plan.model_dump(mode="json"),
+    )
+    # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
+    checkpoints.save(run / "checkpoints" / "last.safetensors", Checkpoint(Position(), network.state_dict()))
+    sheet.save(run)
+    return _go(run, sheet, parts, destination, screen)
+
+
+def resume(
+    run: str | Path, *, continue_epochs: int = 0, data: str | Path | None = None, screen: Screen | None = None
+) -> Path:
+    """Go on with a run that was stopped, or train a finished one for more epochs.
+
+    Args:
+        run: The run folder.
+        continue_epochs: Epochs to add to the last stage, with its optimiser's state: the notebook's "continue training".
+        data: Where the images are now, if they were moved.
+        screen: Told what happens; None is quiet.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        RunError: There is no run in the folder.
+    """
+    screen, run = screen or Screen(), Path(run)
+    sheet = read_sheet(run)
+    if data is not None:
+        sheet = replace(sheet, data=str(Path(data).resolve()))
+    if continue_epochs:
+        plan = Recipe.model_validate(sheet.recipe).continue_for(continue_epochs)
+        sheet = replace(sheet, recipe=plan.model_dump(mode="json"), finished=False)
+    if sheet.finished:
+        screen.say(f"{run} is finished; --continue-epochs N trains it further")
+        return run / "model"
+    sheet.save(run)
+    destination = Mirror(run, sheet.mirror, warn=screen.warn) if sheet.mirror else None
+    return _go(run, sheet, _recorded_split(run, sheet), destination, screen)
+
+
+def _go(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
+    """Train what is left of the recipe, then finish: the same for a new run and a resumed one."""
+    recipe = Recipe.model_validate(sheet.recipe)
+    start = checkpoints.load(run / "checkpoints" / "last.safetensors")
+    arithmetic = choose(sheet.device, sheet.precision)
+    screen.say(
+        f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
+    )
+    preprocess = Preprocess(size=recipe.image_size)
+    _seed_everything(sheet.seed)
+    network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
+    network.load_state_dict(start.network)
+    records = (*split.parts["train"], *split.parts["validation"])
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess)
+    setting = Setting(images, len(split.parts["train"]), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
+    cache = Path(sheet.cache) if sheet.cache else None
+    views = Views(sheet.seed, recipe.augment)
+    activations = Activations(cache, network, preprocess, arithmetic, views, screen) if cache else None
+
+    position = start.position
+    steps = -(-setting.train_count // recipe.batch_size)
+    journal = Journal(run, position.log_bytes, position.total_epoch * steps)
+    journal.event(
+        "resume" if position.total_epoch else "start", epoch=position.total_epoch, arithmetic=str(arithmetic),
+        threads=torch.get_num_threads(), versions=versions(),
+    )  # fmt: skip
+    push = destination.push if destination else (lambda: None)
+    try:
+        Fit(network, recipe, setting, activations, journal, screen, push).run(start)
+    except KeyboardInterrupt:
+        screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
+        raise
+    finally:
+        journal.close()
+        push()
+    model = finish(run, sheet, split, network, arithmetic, screen)
+    replace(sheet, finished=True).save(run)
+    if destination is not None and not destination.close():
+        screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
+    return model
+
+
+def _recorded_split(run: Path, sheet: RunSheet) -> Split:
+    """The split as it was written, without reading the images again."""
+    rows = read_table(run / "split.csv")
+    parts = {
+        part: tuple(Record(r["path"], r["label"], r["group"], r["sha256"]) for r in rows if r["part"] == part)
+        for part in PARTS
+    }
+    root = Path(sheet.data)
+    if not root.is_dir():
+        raise DataError(f"{root}, which the run trains on, is not there.", "neurodense train NEW_PLACE --resume RUN")
+    return Split(parts, sheet.split_by)
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _check_parts(split: Split, catalogue: Catalogue) -> None:
+    counts = split.counts(catalogue.classes)
+    for part in PARTS:
+        if empty := [name for name, count in counts[part].items() if not count]:
+            raise DataError(
+                f"The {part} part holds no image of {', '.join(map(repr, empty))}.",
+                "Each class needs images in training, validation and test.",
+            )
+
+
+def _say_catalogue(catalogue: Catalogue, screen: Screen) -> None:
+    counts = ", ".join(f"{name} {count:,}" for name, count in catalogue.counts.items())
+    kind = "synthetic images" if catalogue.synthetic else "images"
+    screen.say(f"{len(catalogue.records):,} {kind} in {len(catalogue.classes)} classes: {counts}")
+    if catalogue.ignored:
+        screen.say(f"{catalogue.ignored:,} files that are no images by their name were passed over")
+    if catalogue.unreadable:
+        screen.warn(f"{len(catalogue.unreadable):,} unreadable images are left out:")
+        for _, reason in catalogue.unreadable[:20]:
+            screen.warn(f"  {reason}")
+        if len(catalogue.unreadable) > 20:
+            screen.warn(f"  and {len(catalogue.unreadable) - 20:,} more; run.json lists all")
+
+
+def _say_split(split: Split, catalogue: Catalogue, screen: Screen) -> None:
+    counts = split.counts(catalogue.classes)
+    for part in PARTS:
+        groups = len({record.group for record in split.parts[part]})
+        detail = ", ".join(f"{name} {count:,}" for name, count in counts[part].items())
+        of = f" in {groups:,} groups" if split.by != "image" else ""
+        screen.say(f"  {part:<10} {len(split.parts[part]):6,}{of}: {detail}")
+    if split.by == "image":
+        screen.warn(
+            "split by image: slices of one patient may be on both sides, and the score is then too good. "
+            "--groups CSV keeps patients together"
+        )

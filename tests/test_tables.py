@@ -1,0 +1,75 @@
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from neurodense.evaluation.metrics import measure
+from neurodense.evaluation.tables import print_metrics
+from neurodense.notice import NOTICE
+
+
+def metrics_of(matrix, labels):
+    matrix = np.array(matrix)
+    true, predicted = (np.repeat(axis.ravel(), matrix.ravel()) for axis in np.indices(matrix.shape))
+    return measure(labels, true, np.eye(len(matrix))[predicted])
+
+
+def printed(metrics, width=100, title="Test set", notes=()):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    print_metrics(metrics, console, title, notes)
+    return console.file.getvalue()
+
+
+def cells(text, name):
+    """The cells of each row that begins with `name`."""
+    rows = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in text.splitlines() if "│" in line]
+    return [row[1:] for row in rows if row[0] == name]
+
+
+def test_what_is_printed():
+    text = printed(metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"]), notes=["The split is by image."])
+    assert "40 images: accuracy 0.9250, loss 2.7033, macro F1 0.8965" in text
+    assert cells(text, "glioma") == [["0.8889", "0.8000", "0.8421", "10"], ["8", "2"]]
+    assert cells(text, "notumor") == [["0.9355", "0.9667", "0.9508", "30"], ["1", "29"]]
+    assert cells(text, "macro average") == [["0.9122", "0.8833", "0.8965", "40"]]
+    assert cells(text, "weighted average") == [["0.9238", "0.9250", "0.9236", "40"]]
+    assert "Confusion matrix: rows true, columns predicted" in text
+    assert "- The split is by image." in text
+    assert text.rstrip().endswith(NOTICE)
+
+
+def test_undefined_scores_are_said():
+    text = printed(metrics_of([[5, 0], [5, 0]], ["a", "b"]))
+    assert "- precision of 'b' is undefined: nothing was predicted as 'b'; 0 is used" in text
+
+
+@pytest.mark.parametrize("name", ["[red]tumour[/red]", "[/]", ":brain:", "[link=http://x]y", "back\\", "$(x)"])
+def test_markup_in_names_is_printed_as_it_stands(name):
+    metrics = metrics_of([[3, 1], [0, 4]], [name, "other"])
+    text = printed(metrics, title=f"Title {name}", notes=[f"Note {name}"])
+    assert f"Title {name}" in text
+    assert f"- Note {name}" in text
+    assert len(cells(text, name)) == 2
+
+
+def test_a_matrix_that_does_not_fit_is_numbered_then_listed():
+    labels = [f"a rather long class name {i}" for i in range(6)]
+    matrix = np.diag(np.full(6, 1000))
+    matrix[4, 2], matrix[0, 5] = 7, 3
+    metrics = metrics_of(matrix, labels)
+    assert cells(printed(metrics, width=250), labels[4])[1] == ["0", "0", "7", "0", "1000", "0"]
+    numbered = printed(metrics, width=100)
+    assert cells(numbered, f"5 {labels[4]}") == [["0", "0", "7", "0", "1000", "0"]]
+    assert cells(numbered, "true \\ predicted") == []  # heads are ruled with another character
+    assert "┃    1 ┃    2 ┃" in numbered
+    listed = printed(metrics, width=70)
+    assert "The 2 largest of 2 kinds of error" in listed
+    assert cells(listed, labels[4])[1:] == [[labels[2], "7"]]
+    assert listed.index(labels[2] + " │      7") < listed.index(labels[5] + " │      3")
+    assert "…" not in numbered + listed
+
+
+def test_nothing_to_list():
+    labels = [f"a rather long class name {i}" for i in range(6)]
+    assert "Every image was given its true class" in printed(metrics_of(np.diag(np.full(6, 1000)), labels), width=70)
