@@ -67,7 +67,7 @@ _HOME = {
     "train": "training.run",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022  (strings, in the order of the flow)
+__all__ = [
     "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError", "NeurodenseError",
     "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen",
     "WeightsError", "evaluate", "load_recipe", "make_demo_data", "measure", "read_scan", "recipe_names", "resume",
@@ -75,7 +75,7 @@ __all__ = [  # noqa: PLE0604, RUF022  (strings, in the order of the flow)
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public name)
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(f"neurodense.{_HOME[name]}"), name)
         globals()[name] = value

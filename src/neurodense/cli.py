@@ -1,4 +1,7 @@
-"""The command line: parse, call one function, print. Exit status: 0 done, 1 some inputs failed, 2 nothing could be done."""
+"""The command line: parse, call one function, print.
+
+Exit status: 0 done, 1 some inputs failed (the rest were done), 2 usage or nothing could be done, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +59,17 @@ def cli(context: click.Context, debug: bool) -> None:
 @click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
 @click.option("--mirror", metavar="URL_OR_PATH", help="Copy checkpoints and results there as they appear.")
 @click.option("--resume", type=_PATH, metavar="RUN", help="Go on with a run that was stopped.")
-@click.option(
-    "--continue-epochs", default=0, type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs."
-)
-def train(  # noqa: D417  (the options' help texts say it)
-    data: Path | None, out: Path | None, resume: Path | None, continue_epochs: int, no_cache: bool, cache: Path | None,
+@click.option("--continue-epochs", type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs.")
+def train(
+    data: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    continue_epochs: int | None,
+    no_cache: bool,
+    cache: Path | None,
     **options: Any,
-) -> None:  # fmt: skip
-    """Train on DATA, one sub-folder a class, and measure the result on images kept apart.
+) -> None:
+    r"""Train on DATA, one sub-folder a class, and measure the result on images kept apart.
 
     \b
     neurodense train DATA --out RUN --groups groups.csv
@@ -76,7 +82,7 @@ def train(  # noqa: D417  (the options' help texts say it)
     screen = Screen.on_stderr()
     if resume is not None:
         _refuse_with_resume()
-        run.resume(resume, continue_epochs=continue_epochs, data=data, screen=screen)
+        run.resume(resume, continue_epochs=continue_epochs or 0, data=data, screen=screen)
         return
     if continue_epochs:
         raise click.UsageError("--continue-epochs needs --resume RUN: the run to train further.")
@@ -117,7 +123,7 @@ def evaluate(
     part: Any,
     groups: Path | None,
     out: Path | None,
-    form: str,  # noqa: ANN401
+    form: str,
 ) -> None:
     """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are."""
     from rich.console import Console
@@ -182,13 +188,14 @@ def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
 def _print_answers(answers: list[Prediction | Failure], card: Card) -> int:
     """Print a table of answers; gives the number of failures."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     from neurodense.inference.predictor import Failure
     from neurodense.notice import NOTICE
 
-    table = Table("source", "label", *(Text(name) for name in card.classes))
+    table = Table("source", "label", *(escape(name) for name in card.classes))
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
     called: Counter[str] = Counter()
@@ -278,8 +285,7 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        click.echo(
-            f"error: {error.strerror or error}: {error.filename or ''}\n  -> check the path, its permissions and the room on the disk",
-            err=True,
-        )
+        where = f" ({error.filename})" if error.filename else ""
+        click.echo(f"error: {error.strerror or error}{where}", err=True)
+        click.echo("  -> check the path, its permissions and the room on the disk", err=True)
         sys.exit(2)

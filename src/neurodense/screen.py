@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 _EVERY_S = 15.0  # between plain lines of one bar
 
@@ -31,10 +31,11 @@ class Bar:
             self._progress.update(self._task, advance=count, note=note)
         elif self._screen.console is not None and time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
-            left = (self._last - self._start) / self._done * (self._total - self._done)
-            self._screen.say(
-                f"  {self._title}: {self._done:,}/{self._total:,} {self._unit}, {duration(left)} left  {note}".rstrip()
-            )
+            line = f"  {self._title}: {self._done:,}/{self._total:,} {self._unit}".rstrip()
+            if self._done:
+                left = (self._last - self._start) / self._done * (self._total - self._done)
+                line += f", {duration(left)} left"
+            self._screen.say(f"{line}  {note}".rstrip())
 
     def reach(self, done: int, total: int) -> None:
         """Count up to `done` of `total`, for callers that learn the total on the way."""
@@ -62,17 +63,18 @@ class Screen:
     @property
     def live(self) -> bool:
         """True on a terminal that can redraw."""
-        return self.console is not None and self.console.is_terminal and not self.console.is_dumb_terminal
+        console = self.console  # FORCE_COLOR makes rich call a pipe a terminal; a bar in a pipe is a flood of lines
+        return console is not None and console.file.isatty() and not console.is_dumb_terminal
 
     def say(self, text: str) -> None:
         """One line."""
         if self.console is not None:
-            self.console.print(escape(text), soft_wrap=True)
+            self.console.print(Text(text), soft_wrap=True)  # a Text has no markup: names of files stay as they are
 
     def warn(self, text: str) -> None:
         """One line that must not be overlooked."""
         if self.console is not None:
-            self.console.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+            self.console.print(Text.assemble(("warning:", "yellow"), " ", text), soft_wrap=True)
         # A warning in a log that nobody redraws should not wait in a buffer.
         sys.stderr.flush()
 
@@ -84,16 +86,16 @@ class Screen:
             yield bar
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn(unit, markup=False),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
             bar._progress = progress
-            bar._task = progress.add_task(escape(title), total=total, note="")
+            bar._task = progress.add_task(title, total=total, note="")
             yield bar
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from neurodense.errors import DataError, ScanError
 from neurodense.scans.read import SUFFIXES, read_scan
 
 PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+_NO_TEXT = "is not UTF-8, or holds control characters"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Catalogue:
     Attributes:
         root: The folder.
         classes: Class names, sorted as `torchvision.datasets.ImageFolder` sorts them.
-        records: Sorted by path.
+        records: In the order of `in_order`.
         unreadable: (path, reason) of each image file that was left out.
         ignored: Number of other files (no image suffix) in the class folders.
         synthetic: True when the folder's dataset.json says that the images are made by a computer.
@@ -64,15 +66,18 @@ class Catalogue:
 
     @property
     def manifest_sha256(self) -> str:
-        """One hash for the content: over path, label and hash of every record, in order."""
-        digest = hashlib.sha256()
-        for record in self.records:
-            digest.update(f"{record.path}\t{record.label}\t{record.sha256}\n".encode())
-        return digest.hexdigest()
+        """One hash for the content: over path, label and hash of every record, in whatever order they stand."""
+        lines = sorted(f"{record.path}\t{record.label}\t{record.sha256}\n" for record in self.records)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def only(self, records: tuple[Record, ...]) -> Catalogue:
         """The same catalogue with these records alone."""
         return replace(self, records=records)
+
+
+def in_order(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Records by class, then folder, then name: the order of `torchvision.datasets.ImageFolder`'s samples."""
+    return tuple(sorted(records, key=lambda record: (record.label, *record.path.rpartition("/")[::2])))
 
 
 def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda done, total: None) -> Catalogue:
@@ -84,53 +89,62 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
 
     Raises:
         DataError: No such folder, fewer than two classes, an empty class, names that differ by case only, folders
-            that look like parts of a split, or no readable image.
+            that look like parts of a split or cannot be listed, or a class without a readable image.
     """
     root = Path(root)
     if not root.is_dir():
         raise DataError(
-            f"{root} is not a folder.", "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor."
+            f"{root} {'is not a folder' if root.exists() else 'does not exist'}.",
+            "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor.",
         )
     classes = _class_folders(root)
     paths: list[tuple[str, str]] = []
-    ignored = 0
+    other: dict[str, int] = {}
     for name in classes:
-        files = sorted(_files(root / name), key=PurePath.as_posix)
+        files = list(_files(root / name))
         images = [file for file in files if file.suffix.lower() in SUFFIXES]
-        ignored += len(files) - len(images)
-        if not images:
-            raise DataError(
-                f"Class folder {name!r} of {root} holds no image ({len(files)} other files); "
-                f"files with {', '.join(sorted(SUFFIXES))} are looked for.",
-                "Put images there or move the folder away.",
-            )
+        other[name] = len(files) - len(images)
         paths += [(file.relative_to(root).as_posix(), name) for file in images]
+    count = Counter(name for _, name in paths)
+    if empty := [name for name in classes if not count[name]]:
+        found = ", ".join(f"{name} {count[name]:,} (and {other[name]:,} other files)" for name in classes)
+        raise DataError(
+            f"There is no image in class folder {', '.join(map(repr, empty))} of {root}. Found: {found}; "
+            f"files with {', '.join(sorted(SUFFIXES))} are looked for.",
+            "Put images there or move the folder away.",
+        )
 
     records, unreadable = _read_all(root, sorted(paths), advance)
     kept = Counter(record.label for record in records)
     for name in classes:
         if not kept[name]:
-            first = next(reason for path, reason in unreadable if path.startswith(f"{name}/"))
+            first = next((reason for path, reason in unreadable if path.startswith(f"{name}/")), unreadable[0][1])
             raise DataError(f"No image of class {name!r} in {root} can be read; the first says: {first}")
-    return Catalogue(root, classes, tuple(records), tuple(unreadable), ignored, _is_synthetic(root))
+    return Catalogue(root, classes, in_order(records), tuple(unreadable), sum(other.values()), _is_synthetic(root))
 
 
 def _class_folders(root: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names, others = _visible(root)
     if len(names) < 2:
-        found = f"one class folder, {names[0]!r}" if names else "no sub-folder"
+        inner = _visible(root / names[0])[0] if names else []
+        found = f"one class folder, {names[0]!r}," if names else f"no sub-folder ({len(others):,} files)"
         raise DataError(
-            f"{root} holds {found}; at least two class folders are needed.",
-            "Give the folder above the class folders: DATA/<class>/<image>.",
+            f"{root} holds {found} and at least two class folders are needed.",
+            f"Give {root / names[0]}? It holds {', '.join(map(repr, inner))}."
+            if len(inner) > 1
+            else "Give the folder above the class folders: DATA/<class>/<image>.",
         )
     if all(name.lower() in PART_NAMES for name in names):
+        first = next((name for name in names if name.lower().startswith("train")), names[0])
         raise DataError(
             f"The sub-folders of {root} are {', '.join(names)}: parts of a split, not classes.",
-            f"Give one of them as DATA, e.g. {root / names[-1]}, or merge their class folders.",
+            f"Give one of them as DATA, e.g. {root / first}, or merge their class folders.",
         )
     folded: dict[str, str] = {}
     for name in names:
-        if (twin := folded.setdefault(name.casefold(), name)) != name:
+        if not _is_text(name):
+            raise DataError(f"The name of class folder {name!r} of {root} {_NO_TEXT}.", "Rename it.")
+        if (twin := folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)) != name:
             raise DataError(
                 f"Class folders {twin!r} and {name!r} of {root} differ by case only.",
                 "Merge them, or rename one: on other systems they are the same folder.",
@@ -138,10 +152,24 @@ def _class_folders(root: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _visible(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the visible sub-folders and files of `folder`, sorted as `ImageFolder` sorts classes."""
+    try:
+        entries = sorted((entry.name, entry.is_dir()) for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise _unlisted(error) from error
+    return [name for name, is_folder in entries if is_folder], [name for name, is_folder in entries if not is_folder]
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    """Every visible file below `folder`. Links to folders are followed, each real folder once."""
-    seen: set[str] = set()
-    for current, folders, files in os.walk(folder, followlinks=True):
+    """Every visible file below a class folder. Links to folders are followed, each real folder once, none upwards."""
+
+    def stop(error: OSError) -> None:
+        raise _unlisted(error) from error
+
+    above = {*(folder.parent.resolve() / folder.name).parents, *folder.resolve().parents}
+    seen = set(map(str, above))
+    for current, folders, files in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(current)
         if real in seen:
             folders.clear()
@@ -151,11 +179,24 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(current, name) for name in files if not name.startswith("."))
 
 
+def _unlisted(error: OSError) -> DataError:
+    """A folder that cannot be listed may hold anything: going on without it would leave images out unnamed."""
+    return DataError(f"{error.filename} cannot be listed: {error.strerror}.", "Mend its permissions or move it away.")
+
+
+def _is_text(name: str) -> bool:
+    """False for what no table or log can hold: surrogates, which stand for bytes that are no UTF-8, and controls."""
+    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
+
+
 def _read_all(
     root: Path, paths: list[tuple[str, str]], advance: Callable[[int, int], None]
 ) -> tuple[list[Record], list[tuple[str, str]]]:
     def check(item: tuple[str, str]) -> Record | tuple[str, str]:
         path, label = item
+        if not _is_text(path):
+            shown = repr(path)[1:-1]
+            return shown, f"{shown} is left out: its name {_NO_TEXT}."
         try:
             read_scan(root / path, path)
             with (root / path).open("rb") as handle:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from neurodense.data.catalogue import Catalogue
 from neurodense.errors import DataError
@@ -12,7 +13,7 @@ from neurodense.errors import DataError
 
 @dataclass(frozen=True)
 class GroupTable:
-    """What a table says: group of each path, and the label where it has one."""
+    """What a table says: group of each path, and the label where it has one; paths and labels are `comparable`."""
 
     source: Path
     group_of: dict[str, str]
@@ -23,26 +24,27 @@ def read_groups(path: str | Path) -> GroupTable:
     """Read a CSV table with columns `path` and `group` (or `patient`), and perhaps `label`.
 
     Raises:
-        DataError: Not readable, columns missing, an empty cell, or a path listed twice with different groups.
+        DataError: Not readable, columns missing, an empty cell, or a path listed twice with another group or label.
     """
     path = Path(path)
-    rows = read_table(path)
-    column = next((name for name in ("group", "patient") if name in rows[0]), None)
-    if "path" not in rows[0] or column is None:
+    rows = numbered_rows(path)
+    columns = rows[0][1].keys()
+    column = next((name for name in ("group", "patient") if name in columns), None)
+    if "path" not in columns or column is None:
         raise DataError(
-            f"{path} has the columns {', '.join(rows[0])}; 'path' and 'group' (or 'patient') are needed.",
-            "The first line of the file must name the columns: path,label,group",
+            f"{path} has the columns {', '.join(columns)}; 'path' and 'group' (or 'patient') are needed.",
+            "The first line of the file must name the columns, with commas between them: path,label,group",
         )
     group_of: dict[str, str] = {}
     label_of: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        name, group = row["path"].replace("\\", "/"), row[column]
+    for number, row in rows:
+        name, group, label = comparable(row["path"]), row[column].strip(), comparable(row.get("label", ""))
         if not name or not group:
-            raise DataError(f"{path}, line {number}: 'path' or {column!r} is empty.")
+            raise DataError(f"{path}, line {number}: {'path' if not name else column!r} is empty.")
         if group_of.setdefault(name, group) != group:
             raise DataError(f"{path}, line {number}: {name} is in group {group!r} and in {group_of[name]!r}.")
-        if row.get("label"):
-            label_of[name] = row["label"]
+        if label and label_of.setdefault(name, label) != label:
+            raise DataError(f"{path}, line {number}: {name} is labelled {label!r} and {label_of[name]!r}.")
     return GroupTable(path, group_of, label_of)
 
 
@@ -57,47 +59,62 @@ def apply_groups(catalogue: Catalogue, table: GroupTable) -> tuple[Catalogue, in
     Raises:
         DataError: The table lists none of the images, or gives one another label than its folder.
     """
-    listed = sum(record.path in table.group_of for record in catalogue.records)
-    if not listed:
+    groups = [table.group_of.get(comparable(record.path)) for record in catalogue.records]
+    unlisted = groups.count(None)
+    if unlisted == len(groups):
         raise DataError(
-            f"{table.source} lists none of the {len(catalogue.records)} images of {catalogue.root}: "
+            f"{table.source} lists none of the {len(groups)} images of {catalogue.root}: "
             f"it has {next(iter(table.group_of))!r}, the folder has {catalogue.records[0].path!r}.",
             "Paths in the table are relative to DATA, with forward slashes.",
         )
     for record in catalogue.records:
-        if table.label_of.get(record.path, record.label) != record.label:
+        label = table.label_of.get(comparable(record.path))
+        if label is not None and label != comparable(record.label):
             raise DataError(
-                f"{table.source} labels {record.path} as {table.label_of[record.path]!r}, "
-                f"its folder says {record.label!r}.",
+                f"{table.source} labels {record.path} as {label!r}, its folder says {record.label!r}.",
                 "Move the image or mend the table.",
             )
-    records = tuple(replace(record, group=table.group_of.get(record.path, record.path)) for record in catalogue.records)
-    return replace(catalogue, records=records, grouped=True), len(records) - listed
+    records = tuple(
+        replace(record, group=group or record.path) for record, group in zip(catalogue.records, groups, strict=True)
+    )
+    return replace(catalogue, records=records, grouped=True), unlisted
+
+
+def comparable(name: str) -> str:
+    """A path or a label as tables and folders are compared: slashes, composed letters, no "./", no blanks around."""
+    name = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    return PurePosixPath(name).as_posix() if name else ""
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file with a header, as dictionaries of stripped strings; at least one row.
+    """Rows of a CSV file with a header, as dictionaries of strings; at least one row.
 
     Raises:
         DataError: The file is missing, not text, empty, or a line has another number of cells than the header.
     """
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of `read_table`, each with the line of the file on which it ends."""
+    rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            lines = list(csv.reader(handle))
+            reader = csv.reader(handle)
+            header = [cell.strip() for cell in next(reader, [])]
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise DataError(f"{path} has more than one column {', '.join(map(repr, twice))}.")
+            for cells in reader:
+                if cells and len(cells) != len(header):
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {len(cells)} cells, the header has {len(header)}."
+                    )
+                if cells:
+                    rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV table: {error}") from error
-    if len(lines) < 2:
-        raise DataError(f"{path} holds no rows below its header.")
-    header = [cell.strip() for cell in lines[0]]
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if not line:
-            continue
-        if len(line) != len(header):
-            raise DataError(f"{path}, line {number}: {len(line)} cells, the header has {len(header)}.")
-        rows.append(dict(zip(header, (cell.strip() for cell in line), strict=True)))
     if not rows:
         raise DataError(f"{path} holds no rows below its header.")
     return rows

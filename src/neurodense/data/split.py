@@ -12,15 +12,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from neurodense.atomic import replacing
-from neurodense.data.catalogue import Catalogue, Record
-from neurodense.data.groups import read_table
+from neurodense.data.catalogue import Catalogue, Record, in_order
+from neurodense.data.groups import comparable, numbered_rows
 from neurodense.errors import DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+_ATTEMPTS = 100  # at orders of the groups; the first does unless groups hold several classes
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,17 @@ class Split:
     """Which part each record is in.
 
     Attributes:
-        parts: Records of each part, sorted by path.
+        parts: Records of each part, in the order of `catalogue.in_order`.
         by: "group" when a group table was used, "image" when every image stood alone, "file" when a table was given.
     """
 
     parts: Mapping[Part, tuple[Record, ...]]
     by: Literal["group", "image", "file"]
+
+    @property
+    def grouped(self) -> bool:
+        """True when any group is known, that is, other than an image by itself."""
+        return any(record.group != record.path for records in self.parts.values() for record in records)
 
     def counts(self, classes: Iterable[str]) -> dict[Part, dict[str, int]]:
         """Images of each class in each part."""
@@ -51,7 +58,7 @@ def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, vali
         validation_share: Share of what remains that goes to validation.
 
     Raises:
-        DataError: A class has fewer than three groups, so that one part would have none of it.
+        DataError: One part would have none of a class: it has fewer than three groups, or shares them with others.
     """
     groups_of: dict[str, set[str]] = defaultdict(set)
     for record in catalogue.records:
@@ -63,9 +70,18 @@ def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, vali
                 f"Class {name!r} has {len(groups_of[name])} {unit}; training, validation and test need one each.",
                 "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
             )
-    rest, test = _take(catalogue.records, test_share, f"{seed}:test", leave=2)
-    train, validation = _take(rest, validation_share, f"{seed}:validation", leave=1)
-    return Split({"train": train, "validation": validation, "test": test}, "group" if catalogue.grouped else "image")
+    for attempt in range(_ATTEMPTS):
+        salt = f"{seed}.{attempt}" if attempt else f"{seed}"
+        rest, test = _take(catalogue.records, test_share, f"{salt}:test", leave=2)
+        train, validation = _take(rest, validation_share, f"{salt}:validation", leave=1)
+        parts: dict[Part, tuple[Record, ...]] = {"train": train, "validation": validation, "test": test}
+        if all({record.label for record in records} == set(catalogue.classes) for records in parts.values()):
+            return Split(parts, "group" if catalogue.grouped else "image")
+    raise DataError(
+        f"No split in {_ATTEMPTS} attempts gave every part images of every class: groups that hold several classes "
+        f"leave no room. Groups of each class: {', '.join(f'{name} {len(groups_of[name])}' for name in groups_of)}.",
+        "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
+    )
 
 
 def _take(
@@ -73,7 +89,7 @@ def _take(
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Part `records` into (the rest, about `share` of each class), moving whole groups.
 
-    Every class gets at least one group on the taken side and keeps at least `leave` on the other.
+    Every class keeps at least `leave` groups, and gives at least one where groups that it shares with others allow it.
     """
     held: dict[str, Counter[str]] = defaultdict(Counter)  # group -> images a class
     for record in records:
@@ -98,18 +114,22 @@ def _take(
             left.subtract(labels.keys())
     for name in target:  # a class whose every group is larger than its share still gives its smallest one
         if not taken_images[name]:
-            smallest = min((g for g in held if name in held[g]), key=lambda g: (sum(held[g].values()), key(g)))
-            taken.add(smallest)
-            taken_images.update(held[smallest])
+            free = [g for g in held if name in held[g] and all(left[other] > leave for other in held[g])]
+            if free:
+                smallest = min(free, key=lambda g: (sum(held[g].values()), key(g)))
+                taken.add(smallest)
+                taken_images.update(held[smallest])
+                left.subtract(held[smallest].keys())
     return (
-        tuple(record for record in records if record.group not in taken),
-        tuple(record for record in records if record.group in taken),
+        in_order(record for record in records if record.group not in taken),
+        in_order(record for record in records if record.group in taken),
     )
 
 
 def write_split(split: Split, path: str | Path) -> None:
-    """Write path,label,group,part,sha256, sorted by path, whole or not at all."""
-    rows = sorted((r.path, r.label, r.group, part, r.sha256) for part, records in split.parts.items() for r in records)
+    """Write path,label,group,part,sha256, in the order of `catalogue.in_order`, whole or not at all."""
+    part_of = {record: part for part, records in split.parts.items() for record in records}
+    rows = [(r.path, r.label, r.group, part_of[r], r.sha256) for r in in_order(part_of)]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(("path", "label", "group", "part", "sha256"))
@@ -122,19 +142,23 @@ def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_sha
     Images that the table does not list are in no part. Without validation rows, validation is carved from training.
 
     Raises:
-        DataError: Columns or images are missing, a part has another name, a label differs, a class is missing
-            from a part that a training needs, or a group has images in two parts.
+        DataError: Columns or images are missing, a part has another name, a label or a file differs, an image is
+            listed twice, or a group has images in two parts. That a class is in every part is for a training to check.
     """
     path = Path(path)
-    rows = read_table(path)
-    if not {"path", "part"} <= rows[0].keys():
-        raise DataError(f"{path} has the columns {', '.join(rows[0])}; 'path' and 'part' are needed.")
-    record_of = {record.path: record for record in catalogue.records}
+    rows = numbered_rows(path)
+    if not {"path", "part"} <= (columns := rows[0][1].keys()):
+        raise DataError(
+            f"{path} has the columns {', '.join(columns)}; 'path' and 'part' are needed.",
+            "The first line of the file must name the columns, with commas between them: path,label,group,part",
+        )
+    record_of = {comparable(record.path): record for record in catalogue.records}
     parts: dict[Part, list[Record]] = {part: [] for part in PARTS}
     side: dict[str, tuple[str, str]] = {}  # group -> (part, path) first seen
     listed: set[str] = set()
-    for number, row in enumerate(rows, 2):
-        name, part = row["path"].replace("\\", "/"), row["part"]
+    for number, row in rows:
+        name, part, label, sha256 = (row.get(key, "").strip() for key in ("path", "part", "label", "sha256"))
+        name = comparable(name)
         if part not in PARTS:
             raise DataError(f"{path}, line {number}: part is {part!r}; allowed are {', '.join(PARTS)}.")
         if name not in record_of:
@@ -143,25 +167,21 @@ def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_sha
             raise DataError(f"{path}, line {number}: {name} is listed twice.")
         listed.add(name)
         record = record_of[name]
-        if row.get("label", record.label) != record.label:
-            raise DataError(
-                f"{path}, line {number}: {name} is labelled {row['label']!r}, its folder says {record.label!r}."
-            )
-        if row.get("sha256", record.sha256) != record.sha256:
+        if label and comparable(label) != comparable(record.label):
+            raise DataError(f"{path}, line {number}: {name} is labelled {label!r}, its folder says {record.label!r}.")
+        if sha256 and sha256 != record.sha256:
             raise DataError(
                 f"{path}, line {number}: {name} is not the file it was when the split was written.",
                 "Leave out the sha256 column to split the new file the same way.",
             )
-        group = record.group if catalogue.grouped else row.get("group") or record.group
+        group = record.group if catalogue.grouped else row.get("group", "").strip() or record.group
         if (first := side.setdefault(group, (part, name)))[0] != part:
             raise DataError(
                 f"{path}, line {number}: group {group!r} has {name} in {part} and {first[1]} in {first[0]}.",
                 "Keep each group in one part, or leave out --groups and the group column to split by image.",
             )
-        parts[cast(Part, part)].append(Record(record.path, record.label, group, record.sha256))
-    train = tuple(sorted(parts["train"], key=lambda record: record.path))
-    validation = tuple(sorted(parts["validation"], key=lambda record: record.path))
+        parts[part].append(Record(record.path, record.label, group, record.sha256))
+    train, validation, test = (in_order(parts[part]) for part in PARTS)
     if train and not validation:
         train, validation = _take(train, validation_share, f"{seed}:validation", leave=1)
-    test = tuple(sorted(parts["test"], key=lambda record: record.path))
     return Split({"train": train, "validation": validation, "test": test}, "file")

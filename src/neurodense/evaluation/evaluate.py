@@ -82,7 +82,7 @@ def evaluate(
     grouped = catalogue.grouped
     if split is not None and part is not None:
         parts = read_split(split, catalogue, seed=0)
-        records, grouped = parts.parts[part], True
+        records, grouped = parts.parts[part], parts.grouped
         if not records:
             raise DataError(f"{split} puts no image of {data} into the {part} part.")
     result = evaluate_records(predictor, catalogue, records, grouped=grouped, screen=screen)
@@ -150,7 +150,8 @@ def write_evaluation(
         (True, "confusion-shares.png", "Confusion matrix, share of each true class"),
     ):
         confusion_figure(metrics, out / name, shares=shares, title=title)
-        alt = f"{caption}: rows true, columns predicted. Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
+        scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
+        alt = f"{caption}: rows true, columns predicted. {scores}"
         figures.append((caption, out / name, alt))
     if history:
         curves_figure(history, out / "curves.png", title)

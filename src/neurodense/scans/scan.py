@@ -15,7 +15,7 @@ class Scan:
     Attributes:
         pixels: float32, shape (H, W), rows from top to bottom, range [0, 1], 0 black.
         source: Where it came from, as the caller named it.
-        bit_depth: Bits a sample had in the file (8 or 16; 32 for integer or float TIFF).
+        bit_depth: Bits a sample had in the file: 1, 8, 12, 16, or 32; 8 where Pillow gives 8 of more.
     """
 
     pixels: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""The frozen prefix of a stage is a pure function of the image, so it runs once for each image (DESIGN: a stage is a cut).
+"""The frozen prefix of a stage is a pure function of the image, so it runs once for each image.
 
 What it gives is kept in a `RowStore` that is named by everything it depends on: the prefix's weights, the
 preprocessing, the cut, the device and precision. Rows are named by file hash and view. So another run on the same
@@ -81,8 +81,7 @@ class Activations:
         """The store of what steps before `cut` give."""
         size = self.preprocess.size
         device = self.arithmetic.device
-        with torch.inference_mode():
-            probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
+        probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
         return RowStore(self.cache / self._key(cut), probe.shape[1:], probe.dtype)
 
     def _key(self, cut: int) -> str:
@@ -115,7 +114,7 @@ class Activations:
         needs = {cut: {self._row(images, i, v if cut else 0) for i, v in wanted} for cut in stores}
         missing = {cut: set(store.missing(needs[cut])) for cut, store in stores.items()}
         missing = {cut: names for cut, names in missing.items() if names}
-        for cut, store in stores.items():
+        for cut in stores:
             if cut not in missing:
                 self.screen.say(f"activations before {STEPS[cut]}: all {len(needs[cut]):,} rows are in the cache")
         if not missing:
@@ -152,8 +151,7 @@ class Activations:
             Subset(images, [index for index, _ in pairs]), batch_size=batch, num_workers=workers, shuffle=False
         )
         device, first = self.arithmetic.device, 0
-        self.network.eval()
-        with torch.inference_mode(), self.screen.bar("frozen layers, once", len(pairs), "images") as bar:
+        with self.screen.bar("frozen layers, once", len(pairs), "images") as bar:
             for pixels, _ in loader:
                 now = pairs[first : first + len(pixels)]
                 first += len(pixels)
@@ -196,11 +194,11 @@ class Activations:
 
 
 def run_prefix(network: Network, start: int, stop: int, x: Tensor, arithmetic: Arithmetic) -> Tensor:
-    """Run steps start..stop-1 without gradients; the caller has put the network into eval mode."""
+    """Run steps start..stop-1 without gradients, in eval mode: a prefix is frozen, its running statistics too."""
     if start == stop:
         return x
     with torch.no_grad(), arithmetic.autocast():
-        result: Tensor = network.between(start, stop)(x)
+        result: Tensor = network.between(start, stop).eval()(x)
     return result
 
 

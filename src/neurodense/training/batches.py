@@ -1,9 +1,9 @@
-"""Batches for the suffix: rows of the frozen prefix, read from the cache or made on the spot. Both give the same numbers."""
+"""Batches for the suffix: rows of the frozen prefix, from the cache or made on the spot, with the same numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor]
 class Source(Protocol):
     """Where a stage's batches come from."""
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+    def batches(self, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
         """One batch for each list of image indices in `order`, of view number `view`."""
         ...
 
@@ -57,7 +57,7 @@ class CachedSource:
         self.device = activations.arithmetic.device
         self.store = activations.store(cut)
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+    def batches(self, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
         """See `Source`."""
         rows = _Rows(self.images, self.store, self.views, view if self.cut else 0)
         loader = DataLoader(rows, batch_sampler=order, collate_fn=_as_is, pin_memory=self.device.type == "cuda")
@@ -80,7 +80,7 @@ class PlainSource:
         self.images, self.network, self.cut = images, network, cut
         self.views, self.arithmetic, self.workers = views, arithmetic, workers
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Batch]:
+    def batches(self, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
         """See `Source`."""
         device = self.arithmetic.device
         loader = DataLoader(
@@ -98,5 +98,5 @@ def _laid_out(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch

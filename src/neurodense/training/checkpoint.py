@@ -1,4 +1,4 @@
-"""A checkpoint is one safetensors file: weights, optimiser state and moving average as tensors, the rest as its metadata.
+"""A checkpoint is one safetensors file: weights, optimiser state and moving average as tensors, the rest as metadata.
 
 The order of images, the augmented views and dropout are functions of (seed, stage, epoch, batch), so no state of a
 random number generator has to be kept: see `fit.py`.
@@ -83,7 +83,7 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(Position(**position), groups["network"], groups["optimizer"], groups["ema"])
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
     """The optimiser's state as tensors named `<parameter>|<entry>`; what is no tensor is rebuilt from the recipe."""
     return {
         f"{names[parameter]}|{entry}": value

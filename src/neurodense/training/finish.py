@@ -1,8 +1,7 @@
-"""The end of a run: the kept weights become a model folder, the test part is read for the first time, a report is made."""
+"""The end of a run: the kept weights become a model folder, the test part is read at last, a report is made."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -80,11 +79,13 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
+    first = not (run / "evaluation" / "metrics.json").exists()
     title = "Test part" + (" (synthetic images)" if sheet.synthetic else "")
     figures = write_evaluation(evaluation, run / "evaluation", title=title, history=history)
     _report(run, sheet, card, evaluation, history, figures)
     screen.say(
-        f"test part, read now for the first time: n {evaluation.metrics.n:,}, accuracy {evaluation.metrics.accuracy:.4f}, "
+        f"test part{', read now for the first time' if first else ', read again'}: n {evaluation.metrics.n:,}, "
+        f"accuracy {evaluation.metrics.accuracy:.4f}, "
         f"macro F1 {evaluation.metrics.macro.f1:.4f}, loss {evaluation.metrics.loss:.4f}"
     )
     screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
@@ -102,7 +103,7 @@ def _card(
     kept_epoch: int,
 ) -> Card:
     row = next((row for row in history if row["kept"]), {})
-    groups = {part: len({record.group for record in split.parts[part]}) for part in PARTS}
+    groups: dict[str, int] = {part: len({record.group for record in split.parts[part]}) for part in PARTS}
     return Card(
         name=run.resolve().name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,8 +150,8 @@ def _replace_folder(new: Path, target: Path) -> None:
     old = target.with_name(".model-old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
+        target.replace(old)
+    new.replace(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -174,9 +175,9 @@ def _report(
     warnings = []
     if data.synthetic:
         warnings.append("The images are synthetic: made by a computer. The figures say nothing about patients.")
-    if data.split_by == "image":
+    if data.groups is None:
         warnings.append(
-            "The split is by image, since no group table was given. Slices of one patient, and copies of one slice, "
+            "No groups are known: no group table was given. Slices of one patient, and copies of one slice, "
             "may be on both sides, and the score is then too good: give --groups."
         )
     warnings.append(

@@ -115,7 +115,7 @@ class Fit:
             init_scale=self.position.loss_scale,
             enabled=self.setting.arithmetic.precision == "fp16",
         )
-        names = {parameter: name for name, parameter in parameters.items()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
         for epoch in range(self.position.epoch, stage.epochs):
             started = time.monotonic()
             training_mode(self.network, stage.trainable, still=stage.batch_norm == "still")
@@ -160,7 +160,7 @@ class Fit:
         train_views = numbers if any(cuts) else range(1)
         wanted = [(i, view) for i in range(setting.train_count) for view in train_views]
         wanted += [(i, 0) for i in range(setting.train_count, len(setting.images))]
-        self.activations.fill(cuts, setting.images, wanted, batch=32, workers=setting.workers)
+        self.activations.fill(cuts, setting.images, wanted, batch=recipe.batch_size, workers=setting.workers)
         return CachedSource(setting.images, self.activations, stage.cut)
 
     def _epoch(
@@ -224,7 +224,13 @@ class Fit:
                 with self.setting.arithmetic.autocast():
                     logits.append(suffix(x).double().cpu() if x.device.type != "mps" else suffix(x).cpu().double())
                 truth.append(targets.cpu())
-        probabilities = torch.softmax(torch.cat(logits), 1).numpy()
+        scores = torch.cat(logits)
+        if not scores.isfinite().all():
+            raise RunError(
+                f"The network gives values that are not finite after epoch {self.position.total_epoch + 1}.",
+                "Lower the stage's learning_rate, or train in --precision fp32.",
+            )
+        probabilities = torch.softmax(scores, 1).numpy()
         return measure(self.setting.images.classes, torch.cat(truth).numpy().astype(np.int64), probabilities)
 
     def _log_epoch(
@@ -247,7 +253,7 @@ class Fit:
                 "validation_macro_f1": macro,
                 "seconds": seconds,
                 "view": view,
-            },  # fmt: skip
+            },
         )
         left = seconds * (stage.epochs - epoch - 1)
         self.screen.say(
@@ -264,7 +270,7 @@ class Fit:
         return self.network.state_dict()
 
     def _class_weights(self) -> Tensor | None:
-        """n / (classes x n of the class), as scikit-learn's "balanced"."""
+        """N / (classes x n of the class), as scikit-learn's "balanced"."""
         if self.recipe.class_weights == "none":
             return None
         setting = self.setting

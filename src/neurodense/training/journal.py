@@ -32,7 +32,7 @@ class Journal:
         purge = {"purge_step": keep_steps} if keep_steps else {}
         self._board = SummaryWriter(str(run / "tensorboard"), **purge)
 
-    def event(self, event: str, **values: Any) -> None:  # noqa: ANN401  (whatever json takes)
+    def event(self, event: str, **values: Any) -> None:
         """Append one event."""
         self._file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
 

@@ -52,6 +52,13 @@ class Mirror:
         self._thread = threading.Thread(target=self._serve, name="neurodense-mirror", daemon=True)
         self._thread.start()
 
+    def holds_run(self) -> bool:
+        """True when there is a run at the destination already; False also where nobody can tell yet."""
+        try:
+            return bool(self._fs.exists(f"{self._root}/run.json"))
+        except Exception:
+            return False
+
     def push(self) -> None:
         """Ask for a copy of whatever is new or changed, and return at once."""
         with self._news:
@@ -150,7 +157,7 @@ class Mirror:
         return stat.st_size, stat.st_mtime_ns
 
     def _tell(self, what: str, error: Exception) -> None:
-        step = "Copy it by hand or resume the run" if self._closing else "It is tried again at the next checkpoint"
+        step = "Copy it by hand" if self._closing else "It is tried again at the next checkpoint"
         with suppress(Exception):  # a warning that cannot be shown is no reason to end the run
             self._warn(f"Mirror: {what} did not reach {self._shown}: {error!r}. {step}; {self._run} has it all.")
 

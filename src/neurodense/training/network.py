@@ -89,6 +89,7 @@ class Network(nn.Module):
         """
         maps = torch.relu(self.between(0, STEPS.index("pool"))(pixels).float())
         linear = self.classifier[1]
+        assert isinstance(linear, nn.Linear)
         activation = nn.functional.conv2d(maps, linear.weight[:, :, None, None], linear.bias)
         features = maps.mean((2, 3))
         return linear(features), activation, features

@@ -89,4 +89,4 @@ def moving_tensors(network: nn.Module, parameters: dict[str, nn.Parameter]) -> d
         for name, buffer in network.named_buffers()
         if name.rpartition(".")[0] in owners and buffer.is_floating_point()
     }
-    return {**{name: parameter for name, parameter in parameters.items()}, **statistics}
+    return {**parameters, **statistics}

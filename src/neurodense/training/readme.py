@@ -39,15 +39,15 @@ def model_readme(card: Card) -> str:
         groups = f"{data.groups[part]:,}" if data.groups else "not known"
         lines.append(f"| {part} | " + " | ".join(f"{counts[name]:,}" for name in card.classes) + f" | {groups} |")
     lines += ["", f"Split by {data.split_by}, seed {data.seed}."]
-    if data.split_by == "image":
+    if data.groups is None:
         lines.append("Images of one patient may be on both sides of this split: the figures below may be too good.")
     if card.metrics is not None:
         lines += [
             "",
             "## Results on the test part",
             "",
-            f"n {card.metrics['n']:,}, accuracy {card.metrics['accuracy']:.4f}, macro F1 {card.metrics['macro']['f1']:.4f}, "
-            f"loss {card.metrics['loss']:.4f}.",
+            f"n {card.metrics['n']:,}, accuracy {card.metrics['accuracy']:.4f}, "
+            f"macro F1 {card.metrics['macro']['f1']:.4f}, loss {card.metrics['loss']:.4f}.",
             "",
             "| class | precision | recall | F1 | support |",
             "|---|---:|---:|---:|---:|",

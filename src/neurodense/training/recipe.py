@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -27,11 +27,12 @@ Trainable = Literal[
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # TOML has types: "10" is no number and 1 is not true. Its lists become tuples, so those fields are not strict.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Augment(_Checked):
-    """Random changes of a training image. Each is drawn anew for each view of each image; 0 or false switches it off."""
+    """Random changes of a training image, drawn anew for each view of each image; 0 or false switches one off."""
 
     flip: bool = Field(False, description="Left-right, one view in two.")
     flip_vertical: bool = Field(False, description="Top-bottom, one view in two.")
@@ -52,7 +53,9 @@ class Stage(_Checked):
     """One stage: what is trainable cuts the network into a frozen prefix and a trainable suffix."""
 
     name: str = Field(min_length=1, max_length=40)
-    trainable: tuple[Trainable, ...] = Field(min_length=1, description='Parts of the network, or ["all"].')
+    trainable: tuple[Trainable, ...] = Field(
+        strict=False, min_length=1, description='Parts of the network, or ["all"].'
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(gt=0, le=10)
     weight_decay: float = Field(0, ge=0, le=1)
@@ -94,7 +97,7 @@ class Recipe(_Checked):
         1, ge=1, le=1000, description="Augmented views an image behind a frozen prefix; epochs go round them."
     )
     augment: Augment = Augment()
-    stage: tuple[Stage, ...] = Field(min_length=1, max_length=50)
+    stage: tuple[Stage, ...] = Field(strict=False, min_length=1, max_length=50)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,7 +106,7 @@ class Recipe(_Checked):
             raise ValueError(f"stage names must differ, got {', '.join(names)}")
         for before, stage in zip((None, *self.stage), self.stage, strict=False):
             if stage.continued and (
-                before is None or (before.trainable, before.optimizer) != (stage.trainable, stage.optimizer)
+                before is None or set(before.trainable) != set(stage.trainable) or before.optimizer != stage.optimizer
             ):
                 raise ValueError(
                     f"stage {stage.name!r} is continued, so the stage before must train the same parts "
@@ -117,7 +120,7 @@ class Recipe(_Checked):
         names = {stage.name for stage in self.stage}
         name = next(name for n in range(1, 1000) if (name := f"continued {n}") not in names)
         more = last.model_copy(update={"name": name, "epochs": epochs, "continued": True})
-        return Recipe.model_validate(self.model_copy(update={"stage": (*self.stage, more)}).model_dump())
+        return _checked(self.model_copy(update={"stage": (*self.stage, more)}).model_dump(), f"recipe {self.name}")
 
     @property
     def augmented(self) -> bool:
@@ -160,10 +163,11 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     if not str(name_or_file).endswith(".toml"):
         return parse_recipe(recipe_text(str(name_or_file)), f"recipe {name_or_file}")
     try:
-        text = Path(name_or_file).read_text(encoding="utf-8")
+        text = Path(name_or_file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(
-            f"{name_or_file} cannot be read: {error}", "neurodense recipes lists the built-in ones."
+            f"{name_or_file} cannot be read: {reason}.", "neurodense recipes lists the built-in ones."
         ) from None
     return parse_recipe(text, str(name_or_file))
 
@@ -171,11 +175,19 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
 def parse_recipe(text: str, source: str) -> Recipe:
     """Parse TOML text; `source` names it in errors."""
     try:
-        return Recipe.model_validate(tomllib.loads(text))
+        return _checked(tomllib.loads(text), source)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{source} is not valid TOML: {error}") from None
+
+
+def _checked(values: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        # A list whose items are wrong is called too short as well; the items say enough.
+        inner = {problem["loc"][:depth] for problem in found for depth in range(1, len(problem["loc"]))}
+        problems = [_explain(problem) for problem in found if problem["loc"] not in inner]
         raise RecipeError(
             f"{source}: " + "; ".join(problems), "neurodense recipes finetune shows a complete recipe."
         ) from None
@@ -183,15 +195,24 @@ def parse_recipe(text: str, source: str) -> Recipe:
 
 def _explain(problem: ErrorDetails) -> str:
     """One problem as: where, what was got, what is allowed."""
-    where = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"]) or "recipe"
+    where = ".".join(str(part + 1) if isinstance(part, int) else part for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"stage": Stage, "augment": Augment}
-        first = problem["loc"][0] if len(problem["loc"]) > 1 else ""
-        allowed = list(models.get(str(first), Recipe).model_fields)
-        close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, 1)
+        *tables, key = map(str, problem["loc"])
+        allowed = _KEYS[tables[0] if tables else ""]
+        close = difflib.get_close_matches(key, allowed, 1)
+        home = next((table for table, keys in _KEYS.items() if key in keys), None)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
+        meant = f" (it belongs {_PLACES[home]})" if home is not None else meant
         return f"unknown key {where!r}{meant}; allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"key {where!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if problem["loc"] else message
+    message = problem["msg"].removeprefix("Value error, ").replace("Tuple", "List")
+    if problem["type"] == "tuple_type":
+        message = "each stage begins with [[stage]]" if where == "stage" else 'must be a list such as ["classifier"]'
+    elif problem["type"] == "model_type":
+        message = f"must be a table, [{where}]"
+    return f"{where!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if where else message
+
+
+_KEYS = {"": list(Recipe.model_fields), "augment": list(Augment.model_fields), "stage": list(Stage.model_fields)}
+_PLACES = {"": "above the first [table]", "augment": "below [augment]", "stage": "below [[stage]]"}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -92,7 +93,7 @@ def train(
         raise DataError(f"{split} does not exist.")
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     choose(device, precision)  # a device that is not there should stop the run before the images are read
-    destination = Mirror(run, mirror, warn=screen.warn) if mirror else None
+    destination = _new_mirror(run, mirror, screen) if mirror else None
     table = read_groups(groups) if groups is not None else None
 
     with screen.bar("reading images", 1, "images") as bar:
@@ -117,14 +118,14 @@ def train(
         synthetic=catalogue.synthetic,
         unreadable=catalogue.unreadable,
         split_by=parts.by,
-        grouped=catalogue.grouped or parts.by == "file",
+        grouped=parts.grouped,
         seed=seed,
         weights_origin=origin,
         device=device,
         precision=precision,
         cache=None if cache is False else str(default_cache() if cache is None else Path(cache).resolve()),
         workers=max(0, min(8, (os.cpu_count() or 1) - 1)) if workers is None else workers,
-        mirror=mirror,
+        mirror=_absolute(mirror) if mirror else None,
         recipe=plan.model_dump(mode="json"),
     )
     # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
@@ -140,7 +141,7 @@ def resume(
 
     Args:
         run: The run folder.
-        continue_epochs: Epochs to add to the last stage, with its optimiser's state: the notebook's "continue training".
+        continue_epochs: Epochs to add to the last stage, with its optimiser's state, as the notebook does.
         data: Where the images are now, if they were moved.
         screen: Told what happens; None is quiet.
 
@@ -157,11 +158,12 @@ def resume(
     if continue_epochs:
         plan = Recipe.model_validate(sheet.recipe).continue_for(continue_epochs)
         sheet = replace(sheet, recipe=plan.model_dump(mode="json"), finished=False)
+    destination = Mirror(run, sheet.mirror, warn=screen.warn) if sheet.mirror else None
     if sheet.finished:
         screen.say(f"{run} is finished; --continue-epochs N trains it further")
+        _close(destination, sheet, run, screen)
         return run / "model"
     sheet.save(run)
-    destination = Mirror(run, sheet.mirror, warn=screen.warn) if sheet.mirror else None
     return _go(run, sheet, _recorded_split(run, sheet), destination, screen)
 
 
@@ -194,17 +196,44 @@ def _go(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, sc
     push = destination.push if destination else (lambda: None)
     try:
         Fit(network, recipe, setting, activations, journal, screen, push).run(start)
-    except KeyboardInterrupt:
-        screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
-        raise
-    finally:
+    except BaseException as error:
         journal.close()
-        push()
+        if isinstance(error, KeyboardInterrupt):
+            screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
+        if destination is not None:
+            destination.close(timeout_s=60)
+        raise
+    journal.close()
     model = finish(run, sheet, split, network, arithmetic, screen)
     replace(sheet, finished=True).save(run)
+    _close(destination, sheet, run, screen)
+    return model
+
+
+def _new_mirror(run: Path, mirror: str, screen: Screen) -> Mirror:
+    """The mirror of a new run: a place that holds no run yet, and an address that may be written down."""
+    if re.search(r"//[^/@]*:[^/@]*@", mirror):
+        raise RunError(
+            "The address that --mirror was given holds a password, which would be written to run.json.",
+            "Give the credentials the way the storage's own tools take them, such as environment variables.",
+        )
+    destination = Mirror(run, _absolute(mirror), warn=screen.warn)
+    if destination.holds_run():
+        raise RunError(
+            f"{mirror} already holds a run, and two runs would be mixed.",
+            "Give another --mirror, or copy that run back and go on with it: neurodense.training.mirror.restore",
+        )
+    return destination
+
+
+def _absolute(mirror: str) -> str:
+    """A folder by its full path, so that a resumed run finds it from anywhere; a URL as it is."""
+    return mirror if "://" in mirror else str(Path(mirror).resolve())
+
+
+def _close(destination: Mirror | None, sheet: RunSheet, run: Path, screen: Screen) -> None:
     if destination is not None and not destination.close():
         screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
-    return model
 
 
 def _recorded_split(run: Path, sheet: RunSheet) -> Split:
@@ -255,10 +284,10 @@ def _say_split(split: Split, catalogue: Catalogue, screen: Screen) -> None:
     for part in PARTS:
         groups = len({record.group for record in split.parts[part]})
         detail = ", ".join(f"{name} {count:,}" for name, count in counts[part].items())
-        of = f" in {groups:,} groups" if split.by != "image" else ""
+        of = f" in {groups:,} groups" if split.grouped else ""
         screen.say(f"  {part:<10} {len(split.parts[part]):6,}{of}: {detail}")
-    if split.by == "image":
+    if not split.grouped:
         screen.warn(
-            "split by image: slices of one patient may be on both sides, and the score is then too good. "
+            "no groups are known: slices of one patient may be on both sides, and the score is then too good. "
             "--groups CSV keeps patients together"
         )

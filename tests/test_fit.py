@@ -1,0 +1,281 @@
+"""The loop: the cache changes nothing, frozen is frozen, a stopped run ends as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file
+
+from neurodense.errors import RunError
+from neurodense.screen import Screen
+from neurodense.training import checkpoint as checkpoints
+from neurodense.training import run as runs
+from neurodense.training.activations import shared_cuts
+from neurodense.training.recipe import STEPS, Recipe, load_recipe, parse_recipe
+
+HEAD_FIRST = """
+name = "head first"
+summary = "A frozen prefix in both stages, with views."
+image_size = 64
+batch_size = 8
+keep = "last"
+weights = "none"
+views = 2
+
+[augment]
+flip = true
+noise = 0.02
+
+[[stage]]
+name = "head"
+trainable = ["classifier"]
+learning_rate = 1e-3
+epochs = 3
+
+[[stage]]
+name = "block 4"
+trainable = ["denseblock4", "classifier"]
+learning_rate = 1e-4
+epochs = 2
+
+[[stage]]
+name = "block 4, continued"
+trainable = ["denseblock4", "classifier"]
+learning_rate = 1e-4
+epochs = 1
+continued = true
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about the loop; export and report have their own."""
+    monkeypatch.setattr(runs, "finish", lambda run, *_: run / "model")
+
+
+@pytest.fixture(scope="module")
+def head_first() -> Recipe:
+    return parse_recipe(HEAD_FIRST, "test")
+
+
+def train(data: Path, out: Path, recipe: Recipe, **options: object) -> dict[str, torch.Tensor]:
+    """Train in fp32 and give the last weights."""
+    settings = {"groups": data / "groups.csv", "seed": 1, "precision": "fp32", "workers": 0, **options}
+    runs.train(data, out, recipe=recipe, **settings)  # type: ignore[arg-type]
+    return checkpoints.load(out / "checkpoints" / "last.safetensors").network
+
+
+def losses(run: Path) -> list[float]:
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [event["loss"] for event in events if event["event"] == "batch"]
+
+
+@pytest.fixture(scope="module")
+def both(phantoms: Path, head_first: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same training with the cache and without."""
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "finish", lambda run, *_: run / "model")
+        train(phantoms, folder / "cached", head_first, cache=folder / "cache")
+        train(phantoms, folder / "plain", head_first, cache=False)
+    return folder / "cached", folder / "plain"
+
+
+def test_cached_equals_uncached(both: tuple[Path, Path]) -> None:
+    cached, plain = both
+    assert len(losses(cached)) == len(losses(plain)) > 10
+    torch.testing.assert_close(torch.tensor(losses(cached)), torch.tensor(losses(plain)), atol=1e-5, rtol=1e-5)
+    one, other = (checkpoints.load(run / "checkpoints" / "last.safetensors").network for run in both)
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], atol=1e-5, rtol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_frozen_parameters_and_statistics_do_not_move_by_a_bit(
+    both: tuple[Path, Path], phantoms: Path, head_first: Recipe
+) -> None:
+    for run in both:
+        torch.manual_seed(1)
+        runs._seed_everything(1)
+        start = runs.new_network(4, head_first).state_dict()
+        end = checkpoints.load(run / "checkpoints" / "last.safetensors").network
+        trained = ("features.denseblock4.", "classifier.")
+        moved = {name for name in start if not torch.equal(start[name], end[name])}
+        assert moved == {name for name in start if name.startswith(trained)}, "exactly the named parts move"
+
+
+def test_every_epoch_is_logged(both: tuple[Path, Path], head_first: Recipe) -> None:
+    from neurodense.training.journal import read_history
+
+    rows = read_history(both[0])
+    assert [row["epoch"] for row in rows] == list(range(1, head_first.epochs + 1))
+    assert [row["view"] for row in rows] == [1, 2, 1, 2, 1, 2]
+    assert {"train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1", "stage"} <= rows[0].keys()
+
+
+def test_tensorboard_has_the_same_figures(both: tuple[Path, Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(both[0] / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("batch/loss")] == pytest.approx(losses(both[0]), rel=1e-6)
+    assert len(events.Scalars("epoch/validation_macro_f1")) == 6
+
+
+def test_a_second_run_finds_its_rows(
+    phantoms: Path, head_first: Recipe, both: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cache = both[0].parent / "cache"
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("rows.bin")}
+    assert len(before) == 2, "one store for each of the two cuts"
+    said: list[str] = []
+
+    class Ears(Screen):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    train(phantoms, tmp_path / "again", head_first, cache=cache, screen=Ears())
+    assert before == {path: path.stat().st_mtime_ns for path in cache.rglob("rows.bin")}
+    assert sum("rows are in the cache" in line for line in said) >= 2
+
+
+def test_one_pass_serves_all_cuts_that_no_stage_in_between_changes() -> None:
+    stages = load_recipe("notebook").stage
+    assert shared_cuts(stages, 0) == [STEPS.index("denseblock4"), STEPS.index("classifier")]
+    demo = load_recipe("demo").stage  # all layers, then the head: the head's prefix changes first
+    assert shared_cuts(demo, 0) == [0]
+    assert shared_cuts(demo, 1) == [STEPS.index("classifier")]
+
+
+def test_too_little_room_is_said_before_it_is_used(
+    phantoms: Path, head_first: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=1000))
+    with pytest.raises(RunError, match=r"needs .* GB") as caught:
+        train(phantoms, tmp_path / "run", head_first, cache=tmp_path / "cache")
+    assert "--no-cache" in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("rows.bin"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(phantoms: Path, tmp_path: Path) -> None:
+    recipe = parse_recipe(HEAD_FIRST.replace("1e-3", "9.0").replace("1e-4", "9.0").replace("adam", "sgd"), "test")
+    hot = recipe.model_copy(
+        update={
+            "stage": (recipe.stage[0].model_copy(update={"trainable": ("all",), "optimizer": "sgd", "epochs": 60}),)
+        }
+    )
+    with pytest.raises(RunError, match=r"The loss is (nan|inf)|not finite"):
+        train(phantoms, tmp_path / "run", hot, cache=False)
+
+
+def test_class_weights_are_those_of_scikit_learn(phantoms: Path, head_first: Recipe, tmp_path: Path) -> None:
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from neurodense.training.fit import Fit
+
+    targets = [0, 0, 0, 1, 2, 2]
+    fake = type("Images", (), {"classes": ["a", "b", "c"], "targets": [*targets, 1, 1]})()
+    setting = type("S", (), {"images": fake, "train_count": 6, "arithmetic": type("A", (), {"device": "cpu"})()})()
+    fit = Fit.__new__(Fit)
+    fit.recipe, fit.setting = head_first.model_copy(update={"class_weights": "balanced"}), setting
+    weights = fit._class_weights()
+    assert weights is not None
+    np.testing.assert_allclose(
+        weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6
+    )
+
+
+RESUME = """
+import sys
+from pathlib import Path
+from neurodense.screen import Screen
+from neurodense.training import run as runs
+from neurodense.training.recipe import load_recipe
+runs.finish = lambda run, *_: run / "model"
+data, out, recipe = map(Path, sys.argv[1:])
+if (out / "run.json").exists():
+    runs.resume(out, screen=Screen.on_stderr())
+else:
+    runs.train(data, out, recipe=recipe, groups=data / "groups.csv", seed=1, precision="fp32", workers=0,
+               cache=out.parent / "cache", screen=Screen.on_stderr())
+"""
+
+
+def test_a_killed_run_ends_as_one_that_was_not(phantoms: Path, tiny: Recipe, tmp_path: Path) -> None:
+    """Kill -9 in the middle of epochs of both stages; the final weights are the same to the bit."""
+    import tomli_w
+
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(tomli_w.dumps(tiny.model_dump(mode="json")))
+    script = tmp_path / "go.py"
+    script.write_text(RESUME)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        arguments = [sys.executable, str(script), str(phantoms), str(out), str(recipe)]
+        with (tmp_path / "errors.txt").open("ab") as errors:
+            return subprocess.Popen(arguments, env=environment, stderr=errors)
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait() == 0, (tmp_path / "errors.txt").read_text()
+    out = tmp_path / "killed"
+    for batches in (3, 9, 12):  # in epoch 1, epoch 3 (the second stage) and epoch 3 again
+        process = start(out)
+        wait_for_batches(out / "log.jsonl", batches, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = start(out)
+    assert process.wait() == 0, (tmp_path / "errors.txt").read_text()
+    one = load_file(tmp_path / "whole" / "checkpoints" / "last.safetensors")
+    other = load_file(out / "checkpoints" / "last.safetensors")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert losses(out) == losses(tmp_path / "whole"), "the log tells the epochs once"
+    best = [load_file(run / "checkpoints" / "best.safetensors") for run in (out, tmp_path / "whole")]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
+
+
+def wait_for_batches(log: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the log holds `count` batches; it is written through in whole blocks, so count what is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and log.read_text(errors="ignore").count('"batch"') >= count:
+            return
+        time.sleep(0.02)
+
+
+def test_continue_epochs_goes_on_with_the_optimiser(phantoms: Path, head_first: Recipe, tmp_path: Path) -> None:
+    """A run continued for m epochs equals one whose recipe had them: the notebook's "continue training"."""
+    short = head_first.model_copy(update={"stage": head_first.stage[:2]})
+    train(phantoms, tmp_path / "short", short, cache=tmp_path / "cache")
+    runs.resume(tmp_path / "short", continue_epochs=1)
+    whole = train(phantoms, tmp_path / "whole", head_first, cache=tmp_path / "cache")
+    more = checkpoints.load(tmp_path / "short" / "checkpoints" / "last.safetensors").network
+    assert all(torch.equal(more[name], whole[name]) for name in whole)
+
+
+def test_a_finished_run_has_nothing_to_do_and_a_missing_one_is_an_error(
+    both: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = (both[0] / "log.jsonl").read_bytes()
+    runs.resume(both[0])
+    assert (both[0] / "log.jsonl").read_bytes() == before
+    with pytest.raises(RunError, match="holds no run"):
+        runs.resume(tmp_path)
+
+
+def test_a_run_folder_is_not_overwritten(both: tuple[Path, Path], phantoms: Path, head_first: Recipe) -> None:
+    with pytest.raises(RunError, match="--resume"):
+        train(phantoms, both[0], head_first)

@@ -1,0 +1,443 @@
+"""Reading: every kind of sample against its rule, computed here from pixels that are known."""
+
+import random
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neurodense.errors import DataError, ScanError
+from neurodense.scans import read
+from neurodense.scans.read import SUFFIXES, read_scan
+
+HALF = 0.501 / 255  # an 8-bit value is rounded once
+ROWS, COLUMNS = 12, 10
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def grey(rng):
+    return rng.integers(0, 256, (ROWS, COLUMNS), dtype=np.uint8)
+
+
+@pytest.fixture
+def colour(rng):
+    return rng.integers(0, 256, (ROWS, COLUMNS, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def deep(rng):
+    """16-bit samples that leave most of the range unused, as scanners' files do."""
+    return rng.integers(0, 4000, (ROWS, COLUMNS), dtype=np.uint16)
+
+
+def luma(rgb):
+    """ITU-R 601, of values in [0, 255], as a share of 255."""
+    return (0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]) / 255
+
+
+def png(path, samples, bits, kind, width=COLUMNS, height=ROWS):
+    """Write a PNG by hand. `samples`: (rows, bytes a row); `kind`: 0 grey, 2 RGB, 4 grey + alpha."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    lines = b"".join(b"\0" + bytes(row) for row in samples)
+    end = chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + end)
+    return path
+
+
+def tiff(path, samples, bits, kind=1, photometric=1, order="<"):
+    """Write a TIFF by hand: one uncompressed strip. `kind` is the SampleFormat: 1 unsigned, 2 signed, 3 float."""
+    body = samples if isinstance(samples, bytes) else samples.tobytes()
+    tags = [
+        (256, COLUMNS), (257, ROWS), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, ROWS),
+        (279, len(body)), (339, kind),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(body))
+    path.write_bytes(head + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
+    return path
+
+
+def saved(path, pixels, **options):
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path, **options)
+    return path
+
+
+def check(path, expected, bit_depth, atol=1e-7):
+    scan = read_scan(path)
+    assert scan.pixels.dtype == np.float32
+    assert scan.pixels.flags.c_contiguous
+    assert scan.bit_depth == bit_depth
+    assert scan.source == str(path)
+    assert scan.pixels.min() >= 0
+    assert scan.pixels.max() <= 1
+    np.testing.assert_allclose(scan.pixels, expected, rtol=0, atol=atol)
+
+
+# ---- every kind of sample ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.bmp"])
+def test_grey_8_bit_is_value_over_255(tmp_path, grey, name):
+    check(saved(tmp_path / name, grey), grey / 255, 8)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.bmp", "x.webp"])
+def test_colour_is_luma(tmp_path, colour, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    check(saved(tmp_path / name, colour, **options), luma(colour), 8, HALF)
+
+
+def test_jpeg_grey_and_colour(tmp_path):
+    steps = np.repeat(np.repeat(np.array([[0, 90], [180, 255]], np.uint8), 16, 0), 16, 1)
+    check(saved(tmp_path / "grey.jpg", steps, quality=100), steps / 255, 8, 1.1 / 255)
+    rgb = np.stack([steps, steps[::-1], np.full_like(steps, 40)], axis=-1)
+    check(saved(tmp_path / "colour.jpg", rgb, quality=100, subsampling=0), luma(rgb), 8, 3 / 255)
+
+
+def test_jpeg_in_print_colours(tmp_path):
+    path = saved(tmp_path / "x.jpg", Image.new("CMYK", (16, 16), (0, 0, 0, 155)), quality=100)
+    check(path, np.full((16, 16), 100 / 255), 8, 2 / 255)
+
+
+def test_palette_is_luma_of_its_colours(tmp_path, rng):
+    palette = rng.integers(0, 256, (5, 3), dtype=np.uint8)
+    index = rng.integers(0, 5, (ROWS, COLUMNS), dtype=np.uint8)
+    image = Image.fromarray(index)
+    image.putpalette(palette.tobytes())
+    for name in ("x.png", "x.bmp", "x.tif"):
+        check(saved(tmp_path / name, image), luma(palette[index]), 8, HALF)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "one index"])
+def test_transparent_palette_lies_on_black(tmp_path, rng, kind):
+    palette = rng.integers(100, 256, (5, 3), dtype=np.uint8)
+    index = rng.integers(0, 5, (ROWS, COLUMNS), dtype=np.uint8)
+    alpha = np.array([255, 0, 128, 255, 30] if kind == "bytes" else [255, 255, 0, 255, 255])
+    image = Image.fromarray(index)
+    image.putpalette(palette.tobytes())
+    path = saved(tmp_path / "x.png", image, transparency=bytes(alpha.tolist()) if kind == "bytes" else 2)
+    check(path, luma(palette[index]) * alpha[index] / 255, 8, 2 * HALF)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_grey_with_alpha_lies_on_black(tmp_path, grey, rng, name):
+    alpha = rng.integers(0, 256, grey.shape, dtype=np.uint8)
+    image = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
+    check(saved(tmp_path / name, image), grey / 255 * (alpha / 255), 8, 2 * HALF)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.webp", "x.tif"])
+def test_colour_with_alpha_lies_on_black(tmp_path, colour, rng, name):
+    alpha = rng.integers(0, 256, colour.shape[:2], dtype=np.uint8)
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+    path = saved(tmp_path / name, np.dstack([colour, alpha]), **options)
+    check(path, luma(colour) * alpha / 255, 8, 2 * HALF)
+
+
+def test_a_transparent_grey_level_lies_on_black(tmp_path, grey):
+    grey[3] = 200
+    path = saved(tmp_path / "x.png", grey, transparency=200)
+    check(path, np.where(grey == 200, 0, grey) / 255, 8)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.bmp"])
+def test_1_bit_is_0_or_1(tmp_path, rng, name):
+    bits = rng.integers(0, 2, (ROWS, COLUMNS)).astype(bool)
+    check(saved(tmp_path / name, bits), bits, 1, 0)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits_fill_the_range(tmp_path, rng, bits):
+    values = rng.integers(0, 2**bits, (ROWS, 16))
+    values[:, COLUMNS:] = 0  # a row ends on a byte
+    planes = values[..., None] >> np.arange(bits - 1, -1, -1) & 1
+    packed = np.packbits(planes.reshape(ROWS, -1), axis=1)
+    path = png(tmp_path / "x.png", packed[:, : -(-COLUMNS * bits // 8)], bits, 0)
+    check(path, values[:, :COLUMNS] / (2**bits - 1), 8)
+
+
+# ---- deep samples -----------------------------------------------------------------------------------------------
+
+
+def test_16_bit_grey_is_scaled_by_its_depth_not_by_its_maximum(tmp_path, deep):
+    expected = deep / 65535
+    assert expected.max() < 0.07
+    check(saved(tmp_path / "x.png", deep), expected, 16)
+    check(png(tmp_path / "by-hand.png", deep.astype(">u2").view(np.uint8), 16, 0), expected, 16)
+    check(saved(tmp_path / "x.tif", deep), expected, 16)
+    check(saved(tmp_path / "packed.tif", deep, compression="tiff_lzw"), expected, 16)
+    check(tiff(tmp_path / "little.tif", deep.astype("<u2"), 16), expected, 16)
+    check(tiff(tmp_path / "big.tif", deep.astype(">u2"), 16, order=">"), expected, 16)
+
+
+def test_16_bit_colour_gives_its_upper_8_bits(tmp_path, rng, deep):
+    rgb = rng.integers(0, 65536, (ROWS, COLUMNS, 3)).astype(">u2")
+    path = png(tmp_path / "rgb.png", rgb.view(np.uint8).reshape(ROWS, -1), 16, 2)
+    check(path, luma(rgb >> 8), 8, HALF)
+    pairs = np.dstack([deep * 16, np.full_like(deep, 65535)]).astype(">u2")
+    path = png(tmp_path / "la.png", pairs.view(np.uint8).reshape(ROWS, -1), 16, 4)
+    check(path, (deep * 16 >> 8) / 255, 8, HALF)
+
+
+def test_12_bit_tiff_is_scaled_by_4095(tmp_path, rng):
+    values = rng.integers(0, 4096, (ROWS, COLUMNS))
+    values[0, :2] = 0, 4095
+    bits = values[..., None] >> np.arange(11, -1, -1) & 1
+    path = tiff(tmp_path / "x.tif", np.packbits(bits.reshape(ROWS, -1), axis=1).tobytes(), 12)
+    check(path, values / 4095, 12)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_8_bit_tiff_of_both_byte_orders(tmp_path, grey, order):
+    check(tiff(tmp_path / "x.tif", grey, 8, order=order), grey / 255, 8)
+
+
+def test_a_tiff_in_which_zero_is_white_is_inverted(tmp_path, grey, deep):
+    check(tiff(tmp_path / "8.tif", grey, 8, photometric=0), 1 - grey / 255, 8)
+    check(tiff(tmp_path / "16.tif", deep.astype("<u2"), 16, photometric=0), 1 - deep / 65535, 16)
+    real = deep.astype("<f4")
+    path = tiff(tmp_path / "f.tif", real, 32, kind=3, photometric=0)
+    check(path, 1 - (real - real.min()) / np.ptp(real), 32, 1e-6)
+
+
+def stretched(values):
+    values = values.astype(np.float64)
+    return (values - values.min()) / (values.max() - values.min())
+
+
+@pytest.mark.parametrize(("type_", "kind", "bits"), [("i2", 2, 16), ("i4", 2, 32), ("f4", 3, 32)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signed_and_float_samples_are_stretched(tmp_path, rng, type_, kind, bits, order):
+    values = rng.integers(-3000, 3000, (ROWS, COLUMNS)).astype(order + type_)
+    check(tiff(tmp_path / "x.tif", values, bits, kind, order=order), stretched(values), bits, 1e-6)
+
+
+def test_unsigned_32_bits_do_not_wrap(tmp_path, rng):
+    values = rng.integers(0, 2**32, (ROWS, COLUMNS)).astype("<u4")
+    check(tiff(tmp_path / "x.tif", values, 32), stretched(values), 32, 1e-6)
+
+
+def test_32_bit_files_of_pillow(tmp_path, rng):
+    values = rng.normal(0, 1e30, (ROWS, COLUMNS)).astype(np.float32)
+    check(saved(tmp_path / "f.tif", values), stretched(values), 32, 1e-6)
+    values = rng.integers(-(2**31), 2**31, (ROWS, COLUMNS)).astype(np.int32)
+    check(saved(tmp_path / "i.tif", values), stretched(values), 32, 1e-6)
+
+
+def test_a_flat_float_image_is_black(tmp_path):
+    check(saved(tmp_path / "x.tif", np.full((ROWS, COLUMNS), -5.5, np.float32)), np.zeros((ROWS, COLUMNS)), 32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_samples_must_be_finite(tmp_path, value):
+    values = np.zeros((ROWS, COLUMNS), np.float32)
+    values[3, 3] = value
+    with pytest.raises(ScanError, match=r"x\.tif holds values that are not finite"):
+        read_scan(saved(tmp_path / "x.tif", values))
+
+
+# ---- orientation, pages, names ----------------------------------------------------------------------------------
+
+# EXIF 2.3, tag 274: where the stored row 0 and column 0 belong in the upright image.
+STORED = {
+    1: lambda upright: upright,  # top, left
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.T,  # left, top
+    6: lambda upright: upright[:, ::-1].T,  # right, top
+    7: lambda upright: upright[::-1, ::-1].T,  # right, bottom
+    8: lambda upright: upright[::-1].T,  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("name", ["x.jpg", "x.tif", "packed.tif", "16.tif", "x.png", "x.webp"])
+def test_exif_orientation_gives_the_upright_image(tmp_path, name, orientation):
+    upright = np.zeros((24, 40), np.uint8)
+    upright[:8, :16], upright[8:, :8], upright[16:, 32:] = 250, 160, 80
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    exif = Image.Exif()
+    exif[274] = orientation
+    deep = name == "16.tif"
+    options = {"x.jpg": {"quality": 100}, "x.webp": {"lossless": True}, "packed.tif": {"compression": "tiff_lzw"}}
+    samples = stored.astype(np.uint16) * 257 if deep else stored
+    path = saved(tmp_path / name, samples, exif=exif, **options.get(name, {}))
+    check(path, upright / 255, 16 if deep else 8, 1.1 / 255 if name == "x.jpg" else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.webp", "x.jpg"])
+@pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0XX\0\x2a\0\0\0\x08\0\0", b"\xff" * 30])
+def test_a_broken_exif_block_does_not_cost_the_image(tmp_path, grey, name, block):
+    options = {"quality": 100} if name == "x.jpg" else {"lossless": True}
+    check(saved(tmp_path / name, grey, exif=block, **options), grey / 255, 8, 3 / 255)
+
+
+@pytest.mark.parametrize("name", ["x.webp", "x.tif", "x.png"])
+def test_an_animation_or_several_pages_give_the_first(tmp_path, grey, name):
+    rest = [Image.fromarray(255 - grey), Image.fromarray(grey // 2)]
+    options = {"lossless": True} if name == "x.webp" else {}
+    path = saved(tmp_path / name, grey, save_all=True, append_images=rest, **options)
+    with Image.open(path) as image:
+        assert image.n_frames == 3
+    check(path, grey / 255, 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPG", "no suffix", "x.txt", "ü [1] (2).png", "a'b\".tiff"])
+def test_the_content_decides_not_the_name(tmp_path, grey, kind, name):
+    check(saved(tmp_path / name, grey, format=kind), grey / 255, 8)
+
+
+def test_the_source_is_what_the_caller_says(tmp_path, grey):
+    path = saved(tmp_path / "x.png", grey)
+    assert read_scan(path, "patient 3").source == "patient 3"
+    assert read_scan(str(path)).source == str(path)
+
+
+def test_suffixes_are_lower_case():
+    assert {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"} <= SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+# ---- what cannot be read ----------------------------------------------------------------------------------------
+
+
+def refused(path, reason):
+    """The error names the file as the caller does, and says `reason`."""
+    with pytest.raises(ScanError) as caught:
+        read_scan(path, "slice 7")
+    assert isinstance(caught.value, DataError)
+    assert caught.value.message.startswith("slice 7 ")
+    assert reason in caught.value.message
+    return caught.value.message
+
+
+def test_missing_folder_and_empty(tmp_path):
+    refused(tmp_path / "x.png", "does not exist")
+    (tmp_path / "folder.png").mkdir()
+    refused(tmp_path / "folder.png", "is a folder, not an image file")
+    (tmp_path / "empty.png").touch()
+    refused(tmp_path / "empty.png", "is empty (0 bytes)")
+    refused(tmp_path / "empty.png" / "x.png", "cannot be opened: ")
+    refused(tmp_path / ("x" * 300 + ".png"), "cannot be opened: ")
+    refused(tmp_path / "nul\0.png", "cannot be decoded: ")
+
+
+def test_no_permission_is_called_so(tmp_path, grey, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied", "/somewhere/else")
+
+    path = saved(tmp_path / "x.png", grey)
+    monkeypatch.setattr(read.Image, "open", forbidden)
+    assert refused(path, "cannot be opened") == "slice 7 cannot be opened: Permission denied."
+
+
+@pytest.mark.parametrize("content", [b"path,label\n", b"\0" * 500, b"GIF89a" + bytes(50), b"%PDF-1.7", b"\x89PNG\r\n"])
+def test_what_is_no_image(tmp_path, content):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    assert "JPEG, PNG, TIFF, BMP, WEBP" in refused(path, "that can be read, whatever its name says")
+
+
+def test_other_formats_are_not_opened(tmp_path, grey):
+    for suffix in ("gif", "ppm", "ico", "pdf", "eps"):
+        refused(saved(tmp_path / f"x.{suffix}", grey), "that can be read")
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.tif", "x.bmp", "x.webp"])
+def test_truncated(tmp_path, rng, name):
+    path = saved(tmp_path / name, rng.integers(0, 256, (64, 64), dtype=np.uint8))
+    whole = path.read_bytes()
+    for share in (0.5, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        refused(path, "" if name in ("x.tif", "x.webp") else "cannot be decoded: ")
+
+
+def test_too_large_and_too_small(tmp_path, grey, monkeypatch):
+    path = saved(tmp_path / "x.png", grey)
+    monkeypatch.setattr(read, "MAX_PIXELS", ROWS * COLUMNS)
+    read_scan(path)
+    monkeypatch.setattr(read, "MAX_PIXELS", ROWS * COLUMNS - 1)
+    refused(path, "is 10 x 12 pixels; at most 119 in all are read")
+    refused(saved(tmp_path / "y.png", grey[:7]), "is 10 x 7 pixels; each side must have at least 8")
+    read_scan(saved(tmp_path / "z.png", grey[:8, :8]))
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        (9000, "is 9000 x 9000 pixels; at most 80,000,000"),
+        (10_000, "claims far more pixels than the 80,000,000 that are read"),  # Pillow's warning, an error here
+        (60_000, "claims far more pixels than the 80,000,000 that are read"),  # Pillow's error
+    ],
+)
+def test_a_header_that_claims_too_much_is_refused_before_memory_is_asked_for(tmp_path, side, reason):
+    path = png(tmp_path / "x.png", [], 8, 0, side, side)
+    refused(path, reason)
+
+
+def test_no_damage_gives_anything_but_a_scan_or_a_scan_error(tmp_path, grey, colour, deep):
+    exif = Image.Exif()
+    exif[274] = 6
+    files = [
+        saved(tmp_path / "a.jpg", colour, exif=exif),
+        saved(tmp_path / "b.png", colour, exif=exif),
+        saved(tmp_path / "c.png", deep),
+        saved(tmp_path / "d.webp", colour, exif=exif),
+        saved(tmp_path / "e.bmp", grey),
+        saved(tmp_path / "f.tif", deep, compression="tiff_lzw"),
+        saved(tmp_path / "g.tif", grey.astype(np.float32), exif=exif),
+    ]
+    random_ = random.Random(0)
+    damaged, scans, errors = tmp_path / "damaged", 0, 0
+    for _ in range(500):
+        content = bytearray(random_.choice(files).read_bytes())
+        for _ in range(random_.choice([1, 1, 4])):
+            content[random_.randrange(len(content))] = random_.randrange(256)
+        damaged.write_bytes(content[: random_.choice([len(content), random_.randrange(len(content))])])
+        try:
+            scan = read_scan(damaged)
+        except ScanError:
+            errors += 1
+        else:
+            scans += 1
+            assert scan.pixels.dtype == np.float32
+            assert scan.pixels.ndim == 2
+            assert 0 <= scan.pixels.min() <= scan.pixels.max() <= 1
+    assert scans > 50
+    assert errors > 50
+
+
+def test_threads_may_be_the_first_to_read_with_warnings_as_errors(tmp_path, grey, colour):
+    for k in range(4):
+        saved(tmp_path / f"{k}.png", grey)
+        saved(tmp_path / f"{k}.tif", grey)
+        saved(tmp_path / f"{k}.webp", colour)
+        saved(tmp_path / f"{k}.bmp", grey)
+        saved(tmp_path / f"{k}.jpg", colour)
+    program = (
+        "import sys; from pathlib import Path; from concurrent.futures import ThreadPoolExecutor\n"
+        "from neurodense.scans.read import read_scan\n"
+        "files = sorted(Path(sys.argv[1]).iterdir()) * 5\n"
+        "with ThreadPoolExecutor(8) as pool: scans = list(pool.map(read_scan, files))\n"
+        "print(sum(scan.pixels.shape == (12, 10) for scan in scans))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["100"]
