@@ -82,7 +82,7 @@ def test_help_names_every_command_and_the_notice() -> None:
     ("arguments", "parts"),
     [
         (["train"], ["DATA", "--out"]),
-        (["train", "nowhere", "--out", "x"], ["nowhere is not a folder", "one sub-folder a class"]),
+        (["train", "nowhere", "--out", "x"], ["nowhere does not exist", "one sub-folder a class"]),
         (["train", "x", "--out", "y", "--recipe", "finetun"], ["no recipe 'finetun'", "finetune"]),
         (["train", "--continue-epochs", "3"], ["--resume"]),
         (["train", "--resume", "nowhere"], ["holds no run", "run.json"]),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -190,9 +191,13 @@ def _go(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, sc
     steps = -(-setting.train_count // recipe.batch_size)
     journal = Journal(run, position.log_bytes, position.total_epoch * steps)
     journal.event(
-        "resume" if position.total_epoch else "start", epoch=position.total_epoch, arithmetic=str(arithmetic),
-        threads=torch.get_num_threads(), versions=versions(),
-    )  # fmt: skip
+        "resume" if position.total_epoch else "start",
+        time=time.time(),
+        epoch=position.total_epoch,
+        arithmetic=str(arithmetic),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
     push = destination.push if destination else (lambda: None)
     try:
         Fit(network, recipe, setting, activations, journal, screen, push).run(start)
@@ -203,6 +208,7 @@ def _go(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, sc
         if destination is not None:
             destination.close(timeout_s=60)
         raise
+    journal.event("trained", time=time.time())
     journal.close()
     model = finish(run, sheet, split, network, arithmetic, screen)
     replace(sheet, finished=True).save(run)

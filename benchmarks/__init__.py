@@ -1,0 +1,1 @@
+"""Performance figures, printed by `python -m benchmarks NAME` and kept as JSON. No test depends on them."""
