@@ -1,6 +1,6 @@
 """Train, evaluate and predict from Python, on synthetic images.
 
-Run it with: uv run --all-extras python examples/python_api.py FOLDER
+Run it with: uv run --all-extras python examples/python_api.py FOLDER [RECIPE]
 """
 
 import sys
@@ -9,11 +9,16 @@ from pathlib import Path
 import neurodense
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, recipe: str = "demo") -> None:
     """Make images in FOLDER/data, train in FOLDER/run, then use the model."""
     groups = neurodense.make_demo_data(folder / "data")
     model = neurodense.train(
-        folder / "data", folder / "run", recipe="demo", groups=groups, cache=folder / "cache", screen=neurodense.Screen()
+        folder / "data",
+        folder / "run",
+        recipe=recipe,
+        groups=groups,
+        cache=folder / "cache",
+        screen=neurodense.Screen(),
     )
     result = neurodense.evaluate(folder / "data", model, split=folder / "run" / "split.csv", part="test")
     print(f"macro F1 on synthetic images: {result.metrics.macro.f1:.3f}")
@@ -22,4 +27,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -162,7 +162,7 @@ def test_too_little_room_is_said_before_it_is_used(
 
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=1000))
-    with pytest.raises(RunError, match=r"needs .* GB") as caught:
+    with pytest.raises(RunError, match=r"needs .* MB") as caught:
         train(phantoms, tmp_path / "run", head_first, cache=tmp_path / "cache")
     assert "--no-cache" in str(caught.value)
     assert not list((tmp_path / "cache").rglob("rows.bin"))

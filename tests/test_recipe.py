@@ -181,10 +181,9 @@ def test_continue_for():
 
 @pytest.mark.parametrize("epochs", [0, -1])
 def test_continue_for_no_epochs(epochs):
-    with pytest.raises(
-        RecipeError, match=f"recipe notebook: 'stage.5.epochs': .*greater than or equal to 1, got {epochs}"
-    ):
-        load_recipe("notebook").continue_for(epochs)
+    recipe = load_recipe("notebook")
+    with pytest.raises(RecipeError, match=rf"recipe notebook: 'stage\.5\.epochs': .*or equal to 1, got {epochs}"):
+        recipe.continue_for(epochs)
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------
@@ -193,11 +192,11 @@ def test_continue_for_no_epochs(epochs):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (text("dropot = 0.1"), ["unknown key 'dropot' (did you mean 'dropout'?); allowed are name, summary, image_size"]),
+        (text("dropot = 0.1"), ["unknown key 'dropot' (did you mean 'dropout'?); allowed are name, summary,"]),
         (text("[augment]\nflp = true"), ["unknown key 'augment.flp' (did you mean 'flip'?); allowed are flip, "]),
         (text(stage="learning_rte = 1"), ["unknown key 'stage.1.learning_rte' (did you mean 'learning_rate'?)", "ema"]),
         (text("zzz = 1"), ["unknown key 'zzz'; allowed are name, "]),
-        (text("learning_rate = 1e-3"), ["unknown key 'learning_rate' (it belongs below [[stage]]); allowed are name, "]),
+        (text("learning_rate = 1e-3"), ["unknown key 'learning_rate' (it belongs below [[stage]]); allowed are "]),
         (text("[augment]\ndropout = 0.1"), ["unknown key 'augment.dropout' (it belongs above the first [table])"]),
         (text(stage="flip = true"), ["unknown key 'stage.1.flip' (it belongs below [augment]); allowed are name, "]),
         (text("zzz = 1\nkeep = 'none'"), ["unknown key 'zzz'", "'keep': input should be 'best' or 'last', got 'none'"]),
@@ -228,7 +227,7 @@ def test_unknown_keys(content, parts):
         (text(stage="ema = 1.0"), ["'stage.1.ema'", "less than 1", "got 1.0"]),
         (text(stage="weight_decay = inf"), ["'stage.1.weight_decay'", "less than or equal to 1", "got inf"]),
         (text(more=SECOND.format('["dense4"]', "")), ["'stage.2.trainable.1'", "'denseblock4'", "got 'dense4'"]),
-        (text(more=SECOND.format('"all"', "")), ["'stage.2.trainable': must be a list such as [\"classifier\"], got 'all'"]),
+        (text(more=SECOND.format('"all"', "")), ["must be a list such as [\"classifier\"], got 'all'"]),
         (text(more=SECOND.format("[]", "")), ["'stage.2.trainable'", "at least 1 item", "got []"]),
         (text().replace("epochs = 2", "epochs = 0"), ["'stage.1.epochs'", "greater than or equal to 1", "got 0"]),
         (text().replace("1e-3", "0.0"), ["'stage.1.learning_rate'", "greater than 0", "got 0.0"]),
@@ -253,7 +252,7 @@ def test_missing_keys():
 
 @pytest.mark.parametrize("content", ["name =", "name = 'x'\nname = 'y'", "[stage", "name = 'x' summary = 's'"])
 def test_bad_toml(content):
-    refusal(content, "my.toml is not valid TOML: ", "line" if "\n" in content else "(at ")
+    refusal(content, "my.toml is not valid TOML: ", "(at ")
 
 
 def test_stage_names_differ():
@@ -290,7 +289,7 @@ def test_unknown_names():
         load_recipe("notbook")
     assert e.value.hint == "Did you mean notebook?"
     assert "a file ending in .toml" in e.value.message
-    with pytest.raises(RecipeError, match="There is no recipe '../notebook'"):
+    with pytest.raises(RecipeError, match=r"There is no recipe '\.\./notebook'"):
         load_recipe("../notebook")
     with pytest.raises(RecipeError, match="There is no recipe ''") as e:
         load_recipe("")

@@ -16,8 +16,13 @@ def plain(width=80):
     return Screen(Console(file=io.StringIO(), width=width, highlight=False))
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 def terminal():
-    return Screen(Console(file=io.StringIO(), width=120, force_terminal=True, highlight=False, color_system="standard"))
+    return Screen(Console(file=Terminal(), width=120, highlight=False, color_system="standard"))
 
 
 def said(screen):
@@ -116,6 +121,17 @@ def test_a_bar_without_a_terminal_is_a_line_now_and_then(clock):
         bar.advance(800)
     assert said(screen).splitlines()[1] == "  epoch [1]: 1,200/1,200 images, 0 s left"
     assert "\x1b" not in said(screen)
+
+
+def test_a_bar_in_a_pipe_is_plain_lines_even_where_colour_is_forced(monkeypatch, clock):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen = plain()
+    assert screen.console.is_terminal
+    assert not screen.live
+    with screen.bar("reading", 4, "images") as bar:
+        clock.now += 20
+        bar.advance(2)
+    assert said(screen) == "  reading: 2/4 images, 20 s left\n"
 
 
 def test_a_bar_that_has_not_begun_says_no_time_left(clock):

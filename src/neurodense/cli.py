@@ -76,21 +76,23 @@ def train(
     neurodense train --resume RUN
     neurodense train --resume RUN --continue-epochs 3
     """
+    if resume is not None:
+        _refuse_with_resume()
+    elif continue_epochs is not None:
+        raise click.UsageError("--continue-epochs needs --resume RUN: the run to train further.")
+    elif data is None or out is None:
+        raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
+    elif no_cache and cache is not None:
+        raise click.UsageError("--cache and --no-cache exclude each other.")
+
     from neurodense.screen import Screen
     from neurodense.training import run
 
     screen = Screen.on_stderr()
     if resume is not None:
-        _refuse_with_resume()
         run.resume(resume, continue_epochs=continue_epochs or 0, data=data, screen=screen)
-        return
-    if continue_epochs:
-        raise click.UsageError("--continue-epochs needs --resume RUN: the run to train further.")
-    if data is None or out is None:
-        raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
-    if no_cache and cache is not None:
-        raise click.UsageError("--cache and --no-cache exclude each other.")
-    run.train(data, out, cache=False if no_cache else cache, screen=screen, **options)
+    elif data is not None and out is not None:
+        run.train(data, out, cache=False if no_cache else cache, screen=screen, **options)
 
 
 def _refuse_with_resume() -> None:

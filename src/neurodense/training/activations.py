@@ -185,10 +185,10 @@ class Activations:
         self.cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.cache).free
         what = " and ".join(f"{len(names):,} rows before {STEPS[cut]}" for cut, names in missing.items())
-        self.screen.say(f"activations: {what}; {_gigabytes(need)} of {_gigabytes(free)} free in {self.cache}")
+        self.screen.say(f"activations: {what}; {_size(need)} of {_size(free)} free in {self.cache}")
         if need > 0.95 * free:
             raise RunError(
-                f"The activation cache needs {_gigabytes(need)}; {self.cache} has {_gigabytes(free)} free.",
+                f"The activation cache needs {_size(need)}; {self.cache} has {_size(free)} free.",
                 "--cache FOLDER on a larger disk, or --no-cache to run the frozen layers in every epoch.",
             )
 
@@ -212,5 +212,5 @@ def shared_cuts(stages: Sequence[Stage], first: int) -> list[int]:
     return sorted(set(cuts))
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
