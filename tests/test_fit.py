@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from neurodense.errors import RunError
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
+from neurodense.training import execute
 from neurodense.training import run as runs
 from neurodense.training.activations import shared_cuts
 from neurodense.training.recipe import STEPS, Recipe, load_recipe, parse_recipe
@@ -58,7 +59,7 @@ continued = true
 @pytest.fixture(autouse=True)
 def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are about the loop; export and report have their own."""
-    monkeypatch.setattr(runs, "finish", lambda run, *_: run / "model")
+    monkeypatch.setattr(execute, "finish", lambda run, *_: run / "model")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def both(phantoms: Path, head_first: Recipe, tmp_path_factory: pytest.TempPathFa
     """The same training with the cache and without."""
     folder = tmp_path_factory.mktemp("both")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "finish", lambda run, *_: run / "model")
+        patch.setattr(execute, "finish", lambda run, *_: run / "model")
         train(phantoms, folder / "cached", head_first, cache=folder / "cache")
         train(phantoms, folder / "plain", head_first, cache=False)
     return folder / "cached", folder / "plain"
@@ -105,8 +106,8 @@ def test_frozen_parameters_and_statistics_do_not_move_by_a_bit(
 ) -> None:
     for run in both:
         torch.manual_seed(1)
-        runs._seed_everything(1)
-        start = runs.new_network(4, head_first).state_dict()
+        execute.seed_everything(1)
+        start = execute.new_network(4, head_first).state_dict()
         end = checkpoints.load(run / "checkpoints" / "last.safetensors").network
         trained = ("features.denseblock4.", "classifier.")
         moved = {name for name in start if not torch.equal(start[name], end[name])}
@@ -201,9 +202,9 @@ RESUME = """
 import sys
 from pathlib import Path
 from neurodense.screen import Screen
-from neurodense.training import run as runs
+from neurodense.training import execute, run as runs
 from neurodense.training.recipe import load_recipe
-runs.finish = lambda run, *_: run / "model"
+execute.finish = lambda run, *_: run / "model"
 data, out, recipe = map(Path, sys.argv[1:])
 if (out / "run.json").exists():
     runs.resume(out, screen=Screen.on_stderr())
@@ -279,3 +280,10 @@ def test_a_finished_run_has_nothing_to_do_and_a_missing_one_is_an_error(
 def test_a_run_folder_is_not_overwritten(both: tuple[Path, Path], phantoms: Path, head_first: Recipe) -> None:
     with pytest.raises(RunError, match="--resume"):
         train(phantoms, both[0], head_first)
+
+
+def test_two_processes_do_not_train_one_run(both: tuple[Path, Path]) -> None:
+    from filelock import FileLock
+
+    with FileLock(both[0] / ".lock"), pytest.raises(RunError, match="Another process"):
+        runs.resume(both[0], continue_epochs=1)

@@ -79,7 +79,7 @@ def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, vali
             return Split(parts, "group" if catalogue.grouped else "image")
     raise DataError(
         f"No split in {_ATTEMPTS} attempts gave every part images of every class: groups that hold several classes "
-        f"leave no room. Groups of each class: {', '.join(f'{name} {len(groups_of[name])}' for name in groups_of)}.",
+        f"leave no room. Groups of each class: {', '.join(f'{n} {len(groups_of[n])}' for n in catalogue.classes)}.",
         "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
     )
 
@@ -106,13 +106,13 @@ def _take(
         labels = held[group]
         gain = sum(
             abs(taken_images[name] - target[name]) - abs(taken_images[name] + count - target[name])
-            for name, count in labels.items()
+            for name, count in sorted(labels.items())  # the order of a sum of floats must not be that of the files
         )
         if gain > 0 and all(left[name] > leave for name in labels):
             taken.add(group)
             taken_images.update(labels)
             left.subtract(labels.keys())
-    for name in target:  # a class whose every group is larger than its share still gives its smallest one
+    for name in sorted(target):  # a class whose every group is larger than its share still gives its smallest one
         if not taken_images[name]:
             free = [g for g in held if name in held[g] and all(left[other] > leave for other in held[g])]
             if free:
@@ -174,7 +174,9 @@ def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_sha
                 f"{path}, line {number}: {name} is not the file it was when the split was written.",
                 "Leave out the sha256 column to split the new file the same way.",
             )
-        group = record.group if catalogue.grouped else row.get("group", "").strip() or record.group
+        group = row.get("group", "").strip()
+        if catalogue.grouped or comparable(group) in {"", comparable(record.group)}:
+            group = record.group
         if (first := side.setdefault(group, (part, name)))[0] != part:
             raise DataError(
                 f"{path}, line {number}: group {group!r} has {name} in {part} and {first[1]} in {first[0]}.",

@@ -14,37 +14,26 @@ RUN/
 from __future__ import annotations
 
 import os
-import random
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-import torch
 
 from neurodense.data.catalogue import Catalogue, Record, scan_folder
 from neurodense.data.groups import apply_groups, read_groups, read_table
 from neurodense.data.split import PARTS, Split, read_split, split_records, write_split
 from neurodense.errors import DataError, RunError
-from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
-from neurodense.training.activations import Activations, Views
 from neurodense.training.cache import default_cache
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.dataset import ImageRecords
-from neurodense.training.finish import finish
-from neurodense.training.fit import Fit, Setting
-from neurodense.training.journal import Journal
+from neurodense.training.execute import close_mirror, execute, seed_everything
 from neurodense.training.mirror import Mirror
 from neurodense.training.network import new_network
 from neurodense.training.precision import DeviceName, PrecisionName, choose
 from neurodense.training.recipe import Recipe, load_recipe
 from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.weights import load_weights
-from neurodense.versions import versions
 
 
 def train(
@@ -109,7 +98,7 @@ def train(
     write_split(parts, run / "split.csv")
     _say_split(parts, catalogue, screen)
 
-    _seed_everything(seed)
+    seed_everything(seed)
     network = new_network(len(catalogue.classes), plan)
     origin = load_weights(network, weights if weights is not None else plan.weights)
     screen.say(f"starting weights: {origin}")
@@ -131,8 +120,7 @@ def train(
     )
     # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
     checkpoints.save(run / "checkpoints" / "last.safetensors", Checkpoint(Position(), network.state_dict()))
-    sheet.save(run)
-    return _go(run, sheet, parts, destination, screen)
+    return execute(run, sheet, parts, destination, screen)
 
 
 def resume(
@@ -162,58 +150,9 @@ def resume(
     destination = Mirror(run, sheet.mirror, warn=screen.warn) if sheet.mirror else None
     if sheet.finished:
         screen.say(f"{run} is finished; --continue-epochs N trains it further")
-        _close(destination, sheet, run, screen)
+        close_mirror(destination, sheet, run, screen)
         return run / "model"
-    sheet.save(run)
-    return _go(run, sheet, _recorded_split(run, sheet), destination, screen)
-
-
-def _go(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
-    """Train what is left of the recipe, then finish: the same for a new run and a resumed one."""
-    recipe = Recipe.model_validate(sheet.recipe)
-    start = checkpoints.load(run / "checkpoints" / "last.safetensors")
-    arithmetic = choose(sheet.device, sheet.precision)
-    screen.say(
-        f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
-    )
-    preprocess = Preprocess(size=recipe.image_size)
-    _seed_everything(sheet.seed)
-    network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
-    network.load_state_dict(start.network)
-    records = (*split.parts["train"], *split.parts["validation"])
-    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess)
-    setting = Setting(images, len(split.parts["train"]), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
-    cache = Path(sheet.cache) if sheet.cache else None
-    views = Views(sheet.seed, recipe.augment)
-    activations = Activations(cache, network, preprocess, arithmetic, views, screen) if cache else None
-
-    position = start.position
-    steps = -(-setting.train_count // recipe.batch_size)
-    journal = Journal(run, position.log_bytes, position.total_epoch * steps)
-    journal.event(
-        "resume" if position.total_epoch else "start",
-        time=time.time(),
-        epoch=position.total_epoch,
-        arithmetic=str(arithmetic),
-        threads=torch.get_num_threads(),
-        versions=versions(),
-    )
-    push = destination.push if destination else (lambda: None)
-    try:
-        Fit(network, recipe, setting, activations, journal, screen, push).run(start)
-    except BaseException as error:
-        journal.close()
-        if isinstance(error, KeyboardInterrupt):
-            screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
-        if destination is not None:
-            destination.close(timeout_s=60)
-        raise
-    journal.event("trained", time=time.time())
-    journal.close()
-    model = finish(run, sheet, split, network, arithmetic, screen)
-    replace(sheet, finished=True).save(run)
-    _close(destination, sheet, run, screen)
-    return model
+    return execute(run, sheet, _recorded_split(run, sheet), destination, screen)
 
 
 def _new_mirror(run: Path, mirror: str, screen: Screen) -> Mirror:
@@ -237,11 +176,6 @@ def _absolute(mirror: str) -> str:
     return mirror if "://" in mirror else str(Path(mirror).resolve())
 
 
-def _close(destination: Mirror | None, sheet: RunSheet, run: Path, screen: Screen) -> None:
-    if destination is not None and not destination.close():
-        screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
-
-
 def _recorded_split(run: Path, sheet: RunSheet) -> Split:
     """The split as it was written, without reading the images again."""
     rows = read_table(run / "split.csv")
@@ -253,12 +187,6 @@ def _recorded_split(run: Path, sheet: RunSheet) -> Split:
     if not root.is_dir():
         raise DataError(f"{root}, which the run trains on, is not there.", "neurodense train NEW_PLACE --resume RUN")
     return Split(parts, sheet.split_by)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _check_parts(split: Split, catalogue: Catalogue) -> None:

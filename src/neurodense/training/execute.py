@@ -1,0 +1,109 @@
+"""Carry out what a run's sheet says: train from the last checkpoint, then finish."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from neurodense.data.split import Split
+from neurodense.errors import RunError
+from neurodense.scans.preprocess import Preprocess
+from neurodense.screen import Screen
+from neurodense.training import checkpoint as checkpoints
+from neurodense.training.activations import Activations, Views
+from neurodense.training.dataset import ImageRecords
+from neurodense.training.finish import finish
+from neurodense.training.fit import Fit, Setting
+from neurodense.training.journal import Journal
+from neurodense.training.mirror import Mirror
+from neurodense.training.network import new_network
+from neurodense.training.precision import choose
+from neurodense.training.recipe import Recipe
+from neurodense.training.sheet import RunSheet
+from neurodense.versions import versions
+
+
+def execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
+    """Train what is left of the recipe, then finish: the same for a new run and a resumed one.
+
+    Raises:
+        RunError: Another process is at work on the run.
+    """
+    lock = FileLock(run / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            sheet.save(run)
+            model = _execute(run, sheet, split, destination, screen)
+    except Timeout:
+        raise RunError(
+            f"Another process is at work on {run}; two would spoil each other's log and checkpoints.",
+            "Wait for it, or stop it first.",
+        ) from None
+    (run / ".lock").unlink(missing_ok=True)
+    return model
+
+
+def _execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
+    recipe = Recipe.model_validate(sheet.recipe)
+    start = checkpoints.load(run / "checkpoints" / "last.safetensors")
+    arithmetic = choose(sheet.device, sheet.precision)
+    screen.say(
+        f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
+    )
+    preprocess = Preprocess(size=recipe.image_size)
+    seed_everything(sheet.seed)
+    network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
+    network.load_state_dict(start.network)
+    records = (*split.parts["train"], *split.parts["validation"])
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess)
+    setting = Setting(images, len(split.parts["train"]), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
+    cache = Path(sheet.cache) if sheet.cache else None
+    views = Views(sheet.seed, recipe.augment)
+    activations = Activations(cache, network, preprocess, arithmetic, views, screen) if cache else None
+
+    position = start.position
+    steps = -(-setting.train_count // recipe.batch_size)
+    journal = Journal(run, position.log_bytes, position.total_epoch * steps)
+    journal.event(
+        "resume" if position.total_epoch else "start",
+        time=time.time(),
+        epoch=position.total_epoch,
+        arithmetic=str(arithmetic),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+    )
+    push = destination.push if destination else (lambda: None)
+    try:
+        Fit(network, recipe, setting, activations, journal, screen, push).run(start)
+    except BaseException as error:
+        journal.close()
+        if isinstance(error, KeyboardInterrupt):
+            screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
+        if destination is not None:
+            destination.close(timeout_s=60)
+        raise
+    journal.event("trained", time=time.time())
+    journal.close()
+    model = finish(run, sheet, split, network, arithmetic, screen)
+    replace(sheet, finished=True).save(run)
+    close_mirror(destination, sheet, run, screen)
+    return model
+
+
+def close_mirror(destination: Mirror | None, sheet: RunSheet, run: Path, screen: Screen) -> None:
+    """Wait until the mirror has everything; say so where it has not."""
+    if destination is not None and not destination.close():
+        screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a library might draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
