@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from neurodense.inference.engine import usable_cores
+from neurodense.training.precision import has_amx
 from neurodense.versions import versions
 
 
@@ -18,7 +19,7 @@ def describe() -> dict[str, object]:
     return {
         "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
         "cores": usable_cores(),
-        "bf16": "amx" if torch.cpu.get_capabilities().get("amx_bf16") else "no amx",
+        "bf16": "amx" if has_amx() else "no amx",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "versions": versions(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -198,63 +197,71 @@ def test_class_weights_are_those_of_scikit_learn(phantoms: Path, head_first: Rec
     )
 
 
-RESUME = """
-import sys
+# A process that kills itself with SIGKILL at a chosen moment: the n-th call of a function, before or after it.
+GO = """
+import os, signal, sys
 from pathlib import Path
-from neurodense.screen import Screen
-from neurodense.training import execute, run as runs
-from neurodense.training.recipe import load_recipe
+from neurodense.training import checkpoint, execute, journal, run as runs, store
 execute.finish = lambda run, *_: run / "model"
-data, out, recipe = map(Path, sys.argv[1:])
+data, out, recipe, cache = map(Path, sys.argv[1:5])
+if len(sys.argv) > 5:
+    owner, name, count, when = sys.argv[5:]
+    owner = {"Journal": journal.Journal, "checkpoint": checkpoint, "RowStore": store.RowStore}[owner]
+    real, calls = getattr(owner, name), []
+    def die(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == int(count) and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **keywords)
+        if len(calls) == int(count):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, die)
 if (out / "run.json").exists():
-    runs.resume(out, screen=Screen.on_stderr())
+    runs.resume(out)
 else:
-    runs.train(data, out, recipe=recipe, groups=data / "groups.csv", seed=1, precision="fp32", workers=0,
-               cache=out.parent / "cache", screen=Screen.on_stderr())
+    runs.train(data, out, recipe=recipe, groups=data / "groups.csv", seed=1, precision="fp32", workers=0, cache=cache)
 """
+
+KILLS = [
+    ("RowStore", "append", 2, "before"),  # while the cache is filled
+    ("Journal", "batch", 3, "after"),  # in the middle of the first epoch
+    ("checkpoint", "save", 1, "after"),  # between the two checkpoints of the first epoch, which is the best so far
+    ("Journal", "batch", 6, "after"),  # in the second epoch, whose moving average was brought back
+    ("Journal", "batch", 5, "before"),  # in the second stage
+    ("checkpoint", "save", 1, "before"),  # after an epoch's log is on disk, before its checkpoint
+]
 
 
 def test_a_killed_run_ends_as_one_that_was_not(phantoms: Path, tiny: Recipe, tmp_path: Path) -> None:
-    """Kill -9 in the middle of epochs of both stages; the final weights are the same to the bit."""
+    """Kill -9 at six moments of one run; the final weights, the best ones and the log are the same to the bit."""
     import tomli_w
 
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(tomli_w.dumps(tiny.model_dump(mode="json")))
-    script = tmp_path / "go.py"
-    script.write_text(RESUME)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    recipe, script = tmp_path / "tiny.toml", tmp_path / "go.py"
+    recipe.write_text(tomli_w.dumps(tiny.model_copy(update={"batch_size": 4}).model_dump(mode="json")))
+    script.write_text(GO)
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, str(script), str(phantoms), str(out), str(recipe)]
+    def go(out: Path, *kill: object) -> int:
+        words = [script, phantoms, out, recipe, out.parent / f"cache-{out.name}", *kill]
         with (tmp_path / "errors.txt").open("ab") as errors:
-            return subprocess.Popen(arguments, env=environment, stderr=errors)
+            process = subprocess.run(
+                [sys.executable, *map(str, words)],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stderr=errors,
+                check=False,
+            )
+        return process.returncode
 
-    whole = start(tmp_path / "whole")
-    assert whole.wait() == 0, (tmp_path / "errors.txt").read_text()
+    assert go(tmp_path / "whole") == 0, (tmp_path / "errors.txt").read_text()
     out = tmp_path / "killed"
-    for batches in (3, 9, 12):  # in epoch 1, epoch 3 (the second stage) and epoch 3 again
-        process = start(out)
-        wait_for_batches(out / "log.jsonl", batches, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    process = start(out)
-    assert process.wait() == 0, (tmp_path / "errors.txt").read_text()
-    one = load_file(tmp_path / "whole" / "checkpoints" / "last.safetensors")
-    other = load_file(out / "checkpoints" / "last.safetensors")
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    for kill in KILLS:
+        assert go(out, *kill) == -signal.SIGKILL, (kill, (tmp_path / "errors.txt").read_text())
+    assert go(out) == 0, (tmp_path / "errors.txt").read_text()
+    for name in ("last", "best"):
+        one, other = (load_file(run / "checkpoints" / f"{name}.safetensors") for run in (tmp_path / "whole", out))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
     assert losses(out) == losses(tmp_path / "whole"), "the log tells the epochs once"
-    best = [load_file(run / "checkpoints" / "best.safetensors") for run in (out, tmp_path / "whole")]
-    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
-
-
-def wait_for_batches(log: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the log holds `count` batches; it is written through in whole blocks, so count what is there."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if log.exists() and log.read_text(errors="ignore").count('"batch"') >= count:
-            return
-        time.sleep(0.02)
 
 
 def test_continue_epochs_goes_on_with_the_optimiser(phantoms: Path, head_first: Recipe, tmp_path: Path) -> None:
@@ -285,5 +292,7 @@ def test_a_run_folder_is_not_overwritten(both: tuple[Path, Path], phantoms: Path
 def test_two_processes_do_not_train_one_run(both: tuple[Path, Path]) -> None:
     from filelock import FileLock
 
+    before = (both[0] / "run.json").read_bytes()
     with FileLock(both[0] / ".lock"), pytest.raises(RunError, match="Another process"):
         runs.resume(both[0], continue_epochs=1)
+    assert (both[0] / "run.json").read_bytes() == before

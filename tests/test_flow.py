@@ -29,7 +29,8 @@ def test_a_run_folder_holds_what_it_promises(finished_run: Path) -> None:
         "evaluation/metrics.json", "evaluation/predictions.csv", "evaluation/curves.png",
         "evaluation/confusion-counts.png", "evaluation/confusion-shares.png", "report/index.html",
     } <= files  # fmt: skip
-    assert not [name for name in files if name.split("/")[-1].startswith(".")], "no temporary is left"
+    left = [name for name in files if name.split("/")[-1].startswith(".") and name != ".lock"]
+    assert not left, "no temporary is left"
     assert json.loads((finished_run / "run.json").read_text())["finished"] is True
 
 
@@ -184,7 +185,7 @@ def test_synthetic_is_said_wherever_it_shows(finished_run: Path) -> None:
     assert "not a medical device" in (finished_run / "model" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", ["no card", "no graph", "other graph", "newer", "not json"])
+@pytest.mark.parametrize("damage", ["no card", "no graph", "other graph", "newer", "not json", "not onnx"])
 def test_a_damaged_model_folder_is_an_error(finished_run: Path, tmp_path: Path, damage: str) -> None:
     import shutil
 
@@ -196,8 +197,10 @@ def test_a_damaged_model_folder_is_an_error(finished_run: Path, tmp_path: Path, 
     elif damage == "no graph":
         (model / "model.onnx").unlink()
     elif damage == "other graph":
-        card["classes"] = ["a", "b", "c"]
+        card["files"]["model.onnx"] = "0" * 64
         (model / "card.json").write_text(json.dumps(card))
+    elif damage == "not onnx":
+        (model / "model.onnx").write_bytes(b"not a graph")
     elif damage == "newer":
         card["schema_version"] = 99
         (model / "card.json").write_text(json.dumps(card))

@@ -174,7 +174,7 @@ def test_destination_that_is_down_costs_one_warning_a_pass_and_recovers(run, buc
     until(lambda: warnings)
     assert len(warnings) == 1
     assert len(bucket.writes) == 3 + len(FILES) - 1, "after one file that failed every try, the others get one each"
-    for part in ("checkpoints/epoch-001.safetensors and 4 more", "bucket://runs/a", "the network is down"):
+    for part in ("log.jsonl and 4 more", "bucket://runs/a", "the network is down"):
         assert part in warnings[0]
     assert "tried again at the next checkpoint" in warnings[0]
     assert "secret" not in warnings[0]

@@ -87,7 +87,8 @@ def test_a_warning_is_coloured_on_a_terminal_only():
 def test_quiet():
     screen = Screen()
     screen.say("x")
-    screen.warn("x")
+    with pytest.warns(UserWarning, match="x"):  # a library's user hears of what must not be overlooked
+        screen.warn("x")
     with screen.bar("x", 2, "images") as bar:
         bar.advance(1, "note")
         bar.reach(3, 3)

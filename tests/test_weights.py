@@ -10,7 +10,7 @@ from torchvision.models import DenseNet121_Weights, densenet121
 
 from neurodense.errors import WeightsError
 from neurodense.training.network import Network
-from neurodense.training.weights import load_weights
+from neurodense.training.weights import load_weights, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_imagenet_weights_come_from_the_cache_of_torch(
     path.parent.mkdir(parents=True)
     torch.save(old_style(imagenet_like), path)
     network = Network(4, 0.3)
-    origin = load_weights(network, "imagenet")
+    origin = load_weights(network, read_weights("imagenet"))
     assert "IMAGENET1K_V1" in origin
     assert "classifier new" in origin
     assert features_equal(network, imagenet_like)
@@ -59,7 +59,7 @@ def test_offline_and_not_cached_names_three_ways_out(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(WeightsError) as caught:
-        load_weights(Network(4, 0.3), "imagenet")
+        load_weights(Network(4, 0.3), read_weights("imagenet"))
     text = str(caught.value)
     assert str(tmp_path) in text
     assert all(way in text for way in ("(1)", "(2) --weights FILE", "(3) --weights none"))
@@ -77,8 +77,8 @@ def test_a_file_gives_its_features_and_its_fitting_classifier(
     else:
         save_file(source.state_dict(), path)
     same, other = Network(3, 0.3), Network(4, 0.3)
-    assert "classifier from the file" in load_weights(same, path)
-    assert "classifier new" in load_weights(other, path)
+    assert "classifier from the file" in load_weights(same, read_weights(path))
+    assert "classifier new" in load_weights(other, read_weights(path))
     assert torch.equal(same.classifier[1].weight, source.classifier[1].weight)
     assert features_equal(other, source.state_dict())
 
@@ -89,7 +89,7 @@ def test_a_mismatch_lists_the_keys(imagenet_like: dict[str, torch.Tensor], tmp_p
     state["features.norm5.weight"] = torch.zeros(7)
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(WeightsError) as caught:
-        load_weights(Network(4, 0.3), tmp_path / "w.pth")
+        load_weights(Network(4, 0.3), read_weights(tmp_path / "w.pth"))
     text = str(caught.value)
     assert "1 missing: features.conv0.weight" in text
     assert "1 unexpected: features.extra" in text
@@ -104,7 +104,7 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": Evil()}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="never loaded"):
-        load_weights(Network(4, 0.3), tmp_path / "w.pth")
+        load_weights(Network(4, 0.3), read_weights(tmp_path / "w.pth"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights at all"])
@@ -112,10 +112,10 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"w\.(pth|safetensors)"):
-        load_weights(Network(4, 0.3), path)
+    with pytest.raises(WeightsError, match=r"w\.(pth|safetensors) (cannot be read|is no torch file)"):
+        load_weights(Network(4, 0.3), read_weights(path))
 
 
 def test_a_missing_file_says_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="imagenet, none, or"):
-        load_weights(Network(4, 0.3), tmp_path / "none.pth")
+        load_weights(Network(4, 0.3), read_weights(tmp_path / "none.pth"))

@@ -6,20 +6,16 @@ Exit status: 0 done, 1 some inputs failed (the rest were done), 2 usage or nothi
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import click
 
 from neurodense import __version__
 from neurodense.errors import MissingExtra, NeurodenseError
-
-if TYPE_CHECKING:
-    from neurodense.inference.card import Card
-    from neurodense.inference.predictor import Failure, Prediction
 
 _EXISTING = click.Path(exists=True, path_type=Path)
 _PATH = click.Path(path_type=Path)
@@ -29,13 +25,11 @@ _TRAIN_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neurodense")
 @click.option("--debug", is_flag=True, help="Show a traceback where something goes wrong.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(debug: bool) -> None:
     """From a folder of brain MRI images, one sub-folder a class, to a tumour classifier that can be trusted.
 
     Research software, not a medical device: not for diagnosis.
     """
-    context.obj = debug
 
 
 @cli.command()
@@ -51,14 +45,19 @@ def cli(context: click.Context, debug: bool) -> None:
 @click.option(
     "--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as an earlier run's split.csv."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything random.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
 @click.option("--cache", type=_PATH, metavar="FOLDER", help="Activation cache; the user's cache folder if left out.")
 @click.option("--no-cache", is_flag=True, help="Run the frozen layers in every epoch, as the notebook does.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
 @click.option("--mirror", metavar="URL_OR_PATH", help="Copy checkpoints and results there as they appear.")
-@click.option("--resume", type=_PATH, metavar="RUN", help="Go on with a run that was stopped.")
+@click.option(
+    "--resume",
+    type=_PATH,
+    metavar="RUN",
+    help="Go on with a run that was stopped.",
+)
 @click.option("--continue-epochs", type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs.")
 def train(
     data: Path | None,
@@ -74,23 +73,28 @@ def train(
     \b
     neurodense train DATA --out RUN --groups groups.csv
     neurodense train --resume RUN
+    neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
     neurodense train --resume RUN --continue-epochs 3
     """
+    if no_cache and cache is not None:
+        raise click.UsageError("--cache and --no-cache exclude each other.")
     if resume is not None:
         _refuse_with_resume()
     elif continue_epochs is not None:
         raise click.UsageError("--continue-epochs needs --resume RUN: the run to train further.")
     elif data is None or out is None:
         raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
-    elif no_cache and cache is not None:
-        raise click.UsageError("--cache and --no-cache exclude each other.")
 
     from neurodense.screen import Screen
     from neurodense.training import run
 
     screen = Screen.on_stderr()
     if resume is not None:
-        run.resume(resume, continue_epochs=continue_epochs or 0, data=data, screen=screen)
+        changes = {name: options[name] for name in ("workers", "mirror")}
+        if click.get_current_context().get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
+            changes["device"] = options["device"]
+        kept: Path | Literal[False] | None = False if no_cache else cache
+        run.resume(resume, continue_epochs=continue_epochs or 0, data=data, cache=kept, screen=screen, **changes)
     elif data is not None and out is not None:
         run.train(data, out, cache=False if no_cache else cache, screen=screen, **options)
 
@@ -98,7 +102,7 @@ def train(
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
     context = click.get_current_context()
-    allowed = {"data", "resume", "continue_epochs"}
+    allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror"}
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -107,7 +111,7 @@ def _refuse_with_resume() -> None:
         and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(given)}.")
+        raise click.UsageError(f"--resume goes on with what the run began with; leave out {', '.join(given)}.")
 
 
 @cli.command()
@@ -134,12 +138,13 @@ def evaluate(
     from neurodense.evaluation.evaluate import write_evaluation
     from neurodense.evaluation.tables import print_metrics
     from neurodense.inference.predictor import Predictor
+    from neurodense.inference.table import model_notes
     from neurodense.screen import Screen
 
     screen, predictor = Screen.on_stderr(), Predictor(model)
     result = measure(data, predictor, split=split, part=part, groups=groups, screen=screen)
     title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
-    notes = _model_notes(predictor.card)
+    notes = model_notes(predictor.card)
     if form == "json":
         unread = [failure.as_dict() for failure in result.failures]
         click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
@@ -162,13 +167,16 @@ def evaluate(
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
 def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
     """Name the class of each image, with the probability of every class. A bad file gets an error row."""
+    from rich.console import Console
+
     from neurodense.inference.predictor import Failure, Predictor, find_images
+    from neurodense.inference.table import print_answers
 
     predictor = Predictor(model)
     answers = predictor.predict(find_images(inputs))
     failed = 0
     if form == "table":
-        failed = _print_answers(list(answers), predictor.card)
+        failed = print_answers(list(answers), predictor.card, Console(highlight=False))
     else:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         classes = predictor.card.classes
@@ -185,47 +193,6 @@ def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
                 writer.writerow((answer.source, answer.label, *map(repr, answer.probabilities.values()), ""))
     if failed:
         sys.exit(1)
-
-
-def _print_answers(answers: list[Prediction | Failure], card: Card) -> int:
-    """Print a table of answers; gives the number of failures."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    from neurodense.inference.predictor import Failure
-    from neurodense.notice import NOTICE
-
-    table = Table("source", "label", *(escape(name) for name in card.classes))
-    for column in table.columns[2:]:
-        column.justify, column.no_wrap = "right", True
-    called: Counter[str] = Counter()
-    for answer in answers:
-        if isinstance(answer, Failure):
-            table.add_row(Text(answer.source), Text(f"error: {answer.message}", style="red"))
-            continue
-        called[answer.label] += 1
-        shares = (f"{value:.3f}" for value in answer.probabilities.values())
-        table.add_row(Text(answer.source), Text(answer.label, style="bold"), *shares)
-    console = Console(highlight=False)
-    console.print(table)
-    failed = len(answers) - called.total()
-    if len(answers) > 1:
-        counts = ", ".join(f"{name} {called[name]:,}" for name in card.classes)
-        console.print(Text(f"{len(answers):,} images: {counts}" + (f", unreadable {failed:,}" if failed else "")))
-    for note in _model_notes(card):
-        console.print(Text(note))
-    console.print(Text(NOTICE))
-    return failed
-
-
-def _model_notes(card: Card) -> list[str]:
-    return (
-        ["The model was trained on synthetic images: its answers mean nothing for patients."]
-        if card.data.synthetic
-        else []
-    )
 
 
 @cli.command()
@@ -247,7 +214,7 @@ def recipes(name: str | None) -> None:
 @click.option(
     "--data-only", type=_PATH, metavar="DIR", help="Write the synthetic images and groups.csv there, no more."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 def demo(out: Path, data_only: Path | None, seed: int) -> None:
     """Make synthetic brain images, then train, evaluate, predict and report on them, offline."""
     from neurodense.demo import make_demo_data, run_demo
@@ -262,6 +229,8 @@ def demo(out: Path, data_only: Path | None, seed: int) -> None:
 def main() -> None:
     """Run the command line; every error that the library raises becomes one message and an exit status."""
     debug = "--debug" in sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -290,4 +259,11 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         click.echo(f"error: {error.strerror or error}{where}", err=True)
         click.echo("  -> check the path, its permissions and the room on the disk", err=True)
+        sys.exit(2)
+    except Exception as error:  # out of memory on a GPU, a worker that the system killed, or a mistake of ours
+        if debug:
+            raise
+        click.echo(
+            f"error: {type(error).__name__}: {error}\n  -> neurodense --debug shows where it came from", err=True
+        )
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,7 +50,7 @@ class Screen:
     """Messages and bars.
 
     Args:
-        console: Where to; None keeps quiet.
+        console: Where to; None keeps quiet, but for warnings.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -72,9 +73,11 @@ class Screen:
             self.console.print(Text(text), soft_wrap=True)  # a Text has no markup: names of files stay as they are
 
     def warn(self, text: str) -> None:
-        """One line that must not be overlooked."""
+        """One line that must not be overlooked: without a console it becomes a Python warning."""
         if self.console is not None:
             self.console.print(Text.assemble(("warning:", "yellow"), " ", text), soft_wrap=True)
+        else:
+            warnings.warn(text, UserWarning, stacklevel=3)
         # A warning in a log that nobody redraws should not wait in a buffer.
         sys.stderr.flush()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neurodense.errors import DataError, ScanError
+from neurodense.scans.find import find_files
 from neurodense.scans.read import SUFFIXES, read_scan
 
 PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
@@ -92,12 +93,7 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
             that look like parts of a split or cannot be listed, or a class without a readable image.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(
-            f"{root} {'is not a folder' if root.exists() else 'does not exist'}.",
-            "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor.",
-        )
-    classes = _class_folders(root)
+    classes = class_folders(root)
     paths: list[tuple[str, str]] = []
     other: dict[str, int] = {}
     for name in classes:
@@ -123,7 +119,17 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
     return Catalogue(root, classes, in_order(records), tuple(unreadable), sum(other.values()), _is_synthetic(root))
 
 
-def _class_folders(root: Path) -> tuple[str, ...]:
+def class_folders(root: Path) -> tuple[str, ...]:
+    """Names of the class folders of `root`, sorted as `ImageFolder` sorts them.
+
+    Raises:
+        DataError: As `scan_folder` describes it, for all that can be seen without opening an image.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"{root} {'is not a folder' if root.exists() else 'does not exist'}.",
+            "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor.",
+        )
     names, others = _visible(root)
     if len(names) < 2:
         inner = _visible(root / names[0])[0] if names else []
@@ -162,21 +168,10 @@ def _visible(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every visible file below a class folder. Links to folders are followed, each real folder once, none upwards."""
-
     def stop(error: OSError) -> None:
         raise _unlisted(error) from error
 
-    above = {*(folder.parent.resolve() / folder.name).parents, *folder.resolve().parents}
-    seen = set(map(str, above))
-    for current, folders, files in os.walk(folder, onerror=stop, followlinks=True):
-        real = os.path.realpath(current)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(current, name) for name in files if not name.startswith("."))
+    return find_files(folder, stop)
 
 
 def _unlisted(error: OSError) -> DataError:

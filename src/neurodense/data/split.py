@@ -187,3 +187,28 @@ def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_sha
     if train and not validation:
         train, validation = _take(train, validation_share, f"{seed}:validation", leave=1)
     return Split({"train": train, "validation": validation, "test": test}, "file")
+
+
+def read_part(path: str | Path, root: str | Path, part: Part) -> tuple[Record, ...]:
+    """The records of one part of a table, without a look at the other images: they may not even be there.
+
+    The label is the class folder's name; the group is the table's, where it has one.
+
+    Raises:
+        DataError: `root` is no folder, columns are missing, or the table puts no image into the part.
+    """
+    if not Path(root).is_dir():
+        raise DataError(f"{root} is not a folder.", "Give the folder that the split's paths are relative to.")
+    rows = numbered_rows(Path(path))
+    if not {"path", "part"} <= (columns := rows[0][1].keys()):
+        raise DataError(f"{path} has the columns {', '.join(columns)}; 'path' and 'part' are needed.")
+    records = [
+        Record(name, name.partition("/")[0], row.get("group") or name, row.get("sha256", ""))
+        for _, row in rows
+        for name in (row["path"].replace("\\", "/"),)
+        if row["part"].strip() == part
+    ]
+    if not records:
+        found = ", ".join(sorted({row["part"].strip() for _, row in rows}))
+        raise DataError(f"{path} puts no image into the {part} part; it has {found}.")
+    return in_order(records)

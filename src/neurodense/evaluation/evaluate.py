@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
-from neurodense.data.catalogue import Catalogue, Record, scan_folder
+from neurodense.data.catalogue import Record, scan_folder
 from neurodense.data.groups import apply_groups, read_groups
-from neurodense.data.split import PARTS, Part, read_split
+from neurodense.data.split import PARTS, Part, read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure
@@ -55,7 +55,7 @@ def evaluate(
         model: A model folder or a loaded one.
         split: CSV of path and part, such as a run's split.csv.
         part: train, validation or test: which rows of `split` to take; needs `split`.
-        groups: CSV of path and group or patient, carried into the predictions.
+        groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
         screen: Told what happens; None is quiet.
 
     Raises:
@@ -68,39 +68,36 @@ def evaluate(
         raise DataError("--split and --part go together.", "--split RUN/split.csv --part test")
     screen = screen or Screen()
     predictor = model if isinstance(model, Predictor) else Predictor(model)
-    with screen.bar("reading images", 1, "images") as bar:
-        catalogue = scan_folder(data, bar.reach)
-    if foreign := [name for name in catalogue.classes if name not in predictor.card.classes]:
+    lost: tuple[Failure, ...] = ()
+    if split is not None and part is not None:
+        records = read_part(split, data, part)
+    else:
+        with screen.bar("reading images", 1, "images") as bar:
+            catalogue = scan_folder(data, bar.reach)
+        if groups is not None:
+            catalogue, _ = apply_groups(catalogue, read_groups(groups))
+        records = catalogue.records
+        lost = tuple(Failure(path, "ScanError", reason) for path, reason in catalogue.unreadable)
+    known = predictor.card.classes
+    if foreign := sorted({record.label for record in records} - set(known)):
         raise DataError(
             f"Class folders {', '.join(map(repr, foreign))} of {data} are no classes of the model; "
-            f"it knows {', '.join(map(repr, predictor.card.classes))}.",
+            f"it knows {', '.join(map(repr, known))}.",
             "Rename the folders to the model's classes, or move these away.",
         )
-    if groups is not None:
-        catalogue, _ = apply_groups(catalogue, read_groups(groups))
-    records: tuple[Record, ...] = catalogue.records
-    grouped = catalogue.grouped
-    if split is not None and part is not None:
-        parts = read_split(split, catalogue, seed=0)
-        records, grouped = parts.parts[part], parts.grouped
-        if not records:
-            raise DataError(f"{split} puts no image of {data} into the {part} part.")
-    result = evaluate_records(predictor, catalogue, records, grouped=grouped, screen=screen)
-    lost = tuple(Failure(path, "ScanError", reason) for path, reason in catalogue.unreadable)
+    result = evaluate_records(predictor, Path(data), records, screen)
     return Evaluation(result.predictions, result.metrics, (*lost, *result.failures))
 
 
-def evaluate_records(
-    predictor: Predictor, catalogue: Catalogue, records: Sequence[Record], *, grouped: bool, screen: Screen
-) -> Evaluation:
-    """Measure a model on records of a catalogue."""
+def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:
+    """Measure a model on records whose paths are relative to `root`."""
     classes = predictor.card.classes
     sources: list[str] = []
     truth: list[int] = []
     rows: list[list[float]] = []
     kept: list[Record] = []
     failures: list[Failure] = []
-    answers = predictor.predict(catalogue.root / record.path for record in records)
+    answers = predictor.predict(root / record.path for record in records)
     with screen.bar("evaluating", len(records), "images") as bar:
         for record, answer in zip(records, answers, strict=True):
             bar.advance()
@@ -118,7 +115,7 @@ def evaluate_records(
         sources=tuple(sources),
         truth=np.array(truth, dtype=np.int64),
         probabilities=np.array(rows, dtype=np.float64),
-        groups=tuple(record.group for record in kept) if grouped else None,
+        groups=tuple(record.group for record in kept) if any(r.group != r.path for r in kept) else None,
     )
     return Evaluation(predictions, measure(classes, predictions.truth, predictions.probabilities), tuple(failures))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neurodense.errors import ModelError, ScanError
 from neurodense.inference.card import Card, read_card
 from neurodense.inference.engine import Engine, Outputs, usable_cores
+from neurodense.scans.find import find_files
 from neurodense.scans.read import SUFFIXES, read_scan
 from neurodense.scans.scan import Scan
 
@@ -72,12 +73,15 @@ class Predictor:
     def __init__(self, model: str | Path, threads: int | None = None) -> None:
         folder = Path(model)
         self.card: Card = read_card(folder)
-        self._engine = Engine(folder / "model.onnx", threads)
-        probe = self._engine.run(np.zeros((1, 1, self.card.preprocess.size, self.card.preprocess.size), np.float32))
-        if probe.logits.shape != (1, len(self.card.classes)):
+        graph = folder / "model.onnx"
+        self._engine = Engine(graph, threads)
+        with graph.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        if digest != self.card.files.get(graph.name):
             raise ModelError(
-                f"{folder}: the graph gives {probe.logits.shape[1]} logits, the card names "
-                f"{len(self.card.classes)} classes; the two files do not belong together."
+                f"{graph} is not the file that {folder / 'card.json'} describes: its sha256 is {digest[:16]}..., "
+                f"the card says {self.card.files.get(graph.name, 'nothing')[:16]}...",
+                "Copy the whole model folder again: names of one model and answers of another do not go together.",
             )
 
     def outputs(self, pixels: NDArray[np.float32]) -> Outputs:
@@ -90,11 +94,11 @@ class Predictor:
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def predict(self, inputs: Iterable[str | Path | Scan], batch: int = 16) -> Iterator[Prediction | Failure]:
+    def predict(self, inputs: Iterable[str | Path | Scan | Failure], batch: int = 16) -> Iterator[Prediction | Failure]:
         """Predict images in order, one answer for each, holding a few batches in memory at most.
 
         Args:
-            inputs: Paths, or scans that were read already.
+            inputs: Paths, scans that were read already, or failures to find some, which are passed on.
             batch: Images a run of the graph.
         """
         for names, pixels in self._batches(inputs, batch):
@@ -113,7 +117,7 @@ class Predictor:
         return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)))
 
     def _batches(
-        self, inputs: Iterable[str | Path | Scan], batch: int
+        self, inputs: Iterable[str | Path | Scan | Failure], batch: int
     ) -> Iterator[tuple[list[str], list[NDArray[np.float32] | Failure]]]:
         """Named, preprocessed inputs in batches, read ahead by at most two batches."""
         waiting: deque[tuple[str, Future[NDArray[np.float32] | Failure]]] = deque()
@@ -126,13 +130,15 @@ class Predictor:
                     if item is None:
                         exhausted = True
                     else:
-                        name = item.source if isinstance(item, Scan) else str(item)
+                        name = item.source if isinstance(item, Scan | Failure) else str(item)
                         waiting.append((name, pool.submit(self._load, item)))
                 now = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
                 if now:
                     yield [name for name, _ in now], [future.result() for _, future in now]
 
-    def _load(self, item: str | Path | Scan) -> NDArray[np.float32] | Failure:
+    def _load(self, item: str | Path | Scan | Failure) -> NDArray[np.float32] | Failure:
+        if isinstance(item, Failure):
+            return item
         try:
             return self.card.preprocess(item if isinstance(item, Scan) else read_scan(item))
         except ScanError as error:
@@ -141,31 +147,24 @@ class Predictor:
             return Failure(str(item), type(error).__name__, f"{item} cannot be read: {error.strerror or error}.")
 
 
-def find_images(inputs: Iterable[str | Path]) -> list[Path]:
-    """Files as they are named, and the images in folders, nested ones too, sorted; hidden ones are passed over.
+def find_images(inputs: Iterable[str | Path]) -> list[Path | Failure]:
+    """Files as they are named, and the images in folders, nested ones too; hidden ones are passed over.
 
-    Raises:
-        ScanError: A folder that holds no image.
+    A folder that holds no image, or that cannot be listed, gives a `Failure`, so that the rest is still done.
     """
-    found: list[Path] = []
+    found: list[Path | Failure] = []
+
+    def unlisted(error: OSError) -> None:
+        message = f"{error.filename} cannot be listed: {error.strerror}."
+        found.append(Failure(str(error.filename), type(error).__name__, message))
+
     for item in map(Path, inputs):
         if not item.is_dir():
             found.append(item)  # a missing file gets its own error row when it is read
             continue
-        inside = [
-            Path(folder, name)
-            for folder, folders, files in os.walk(item)
-            if not _hide(folders)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-        if not inside:
-            raise ScanError(f"{item} holds no image; files with {', '.join(sorted(SUFFIXES))} are looked for.")
-        found += sorted(inside)
+        before = len(found)
+        found += [path for path in find_files(item, unlisted) if path.suffix.lower() in SUFFIXES]
+        if len(found) == before:
+            message = f"{item} holds no image; files with {', '.join(sorted(SUFFIXES))} are looked for."
+            found.append(Failure(str(item), ScanError.__name__, message))
     return found
-
-
-def _hide(folders: list[str]) -> bool:
-    """Take hidden folders out of an os.walk; gives False, so that it can stand in a comprehension."""
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    return False

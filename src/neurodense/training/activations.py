@@ -1,8 +1,8 @@
 """The frozen prefix of a stage is a pure function of the image, so it runs once for each image.
 
 What it gives is kept in a `RowStore` that is named by everything it depends on: the prefix's weights, the
-preprocessing, the cut, the device and precision. Rows are named by file hash and view. So another run on the same
-images, another split, seed of the split, head or fold finds its rows there, and adding images costs only those images.
+preprocessing, the cut, the device and precision. Rows are named by file hash and view. So another run from the same
+weights on the same images, with another split, head or fold, finds its rows there, and a new image costs one row.
 One pass over the images serves the cuts of all coming stages whose prefix does not change before they start.
 """
 
@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from neurodense.errors import RunError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
 from neurodense.training.augment import augment_views
-from neurodense.training.dataset import ImageRecords
+from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import STEPS, Augment, Stage
@@ -120,39 +119,41 @@ class Activations:
         if not missing:
             return
         self._check_room(sum(len(names) * stores[cut].row_bytes for cut, names in missing.items()), missing)
-        pairs = sorted(
-            {(i, v if max(missing) else 0) for i, v in wanted}, key=lambda pair: (pair[1] > 0, pair[0], pair[1])
-        )
-        pairs = [
-            p
-            for p in pairs
-            if any(self._row(images, p[0], p[1] if cut else 0) in names for cut, names in missing.items())
-        ]
         with ExitStack() as locks:
             for cut in missing:  # always in the same order, so that two runs cannot wait for each other
-                locks.enter_context(self._locked(stores[cut]))
+                self._lock(stores[cut], locks)
                 stores[cut].refresh()
-            self._pass(pairs, images, {cut: stores[cut] for cut in missing}, batch, workers)
+            missing = {cut: set(stores[cut].missing(names)) for cut, names in missing.items()}  # another run was here
+            pairs = [
+                (i, v)
+                for i, v in sorted(set(wanted), key=lambda pair: (pair[1] > 0, *pair))
+                if any(self._row(images, i, v if cut else 0) in names for cut, names in missing.items())
+            ]
+            if pairs:
+                self._pass(pairs, images, {cut: stores[cut] for cut in missing}, batch, workers)
 
-    def _locked(self, store: RowStore) -> FileLock:
+    def _lock(self, store: RowStore, locks: ExitStack) -> None:
         lock = store.lock()
         try:
             lock.acquire(timeout=0)
         except Timeout:
             self.screen.say(f"another run is filling {store.folder}; waiting for it")
             lock.acquire()
-        return lock
+        locks.callback(lock.release)
+
+    def drop(self, cut: int) -> None:
+        """Delete the store of a cut whose prefix was trained in this run: no other run can ever use it."""
+        shutil.rmtree(self.store(cut).folder, ignore_errors=True)
 
     def _pass(
         self, pairs: list[tuple[int, int]], images: ImageRecords, stores: dict[int, RowStore], batch: int, workers: int
     ) -> None:
         """Run the prefix over (image, view) pairs; at each cut append the rows that its store lacks."""
-        loader = DataLoader(
-            Subset(images, [index for index, _ in pairs]), batch_size=batch, num_workers=workers, shuffle=False
-        )
+        indices = [index for index, _ in pairs]
+        order = [indices[k : k + batch] for k in range(0, len(indices), batch)]
         device, first = self.arithmetic.device, 0
         with self.screen.bar("frozen layers, once", len(pairs), "images") as bar:
-            for pixels, _ in loader:
+            for pixels, _ in image_batches(images, order, workers):
                 now = pairs[first : first + len(pixels)]
                 first += len(pixels)
                 pixels = pixels.to(device)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from neurodense.training.activations import Activations, Views, run_prefix
 from neurodense.training.augment import augment_views
-from neurodense.training.dataset import ImageRecords
+from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
 from neurodense.training.store import RowStore
@@ -83,9 +83,7 @@ class PlainSource:
     def batches(self, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
         """See `Source`."""
         device = self.arithmetic.device
-        loader = DataLoader(
-            self.images, batch_sampler=order, num_workers=self.workers, pin_memory=device.type == "cuda"
-        )
+        loader = image_batches(self.images, order, self.workers, pin=device.type == "cuda")
         for indices, (pixels, targets) in zip(order, loader, strict=True):
             hashes = [self.images.hashes[i] for i in indices]
             x = augment_views(pixels.to(device, non_blocking=True), hashes, view, self.views.seed, self.views.augment)

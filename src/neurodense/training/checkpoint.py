@@ -60,7 +60,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         for name, tensor in group.items()
     }  # fmt: skip
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"position": json.dumps(asdict(checkpoint.position))})
+        write_tensors(tensors, temporary, {"position": json.dumps(asdict(checkpoint.position))})
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file; a full disk is an OSError, as it is everywhere else."""
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 def load(path: Path) -> Checkpoint:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from neurodense.data.catalogue import Record
+from neurodense.errors import ScanError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.read import read_scan
 
@@ -44,3 +45,19 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
         """
         path, target = self.samples[index]
         return torch.from_numpy(self._preprocess(read_scan(path)).copy()), target
+
+
+def image_batches(
+    images: ImageRecords, order: Sequence[list[int]], workers: int, *, pin: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Decode images in worker processes: pixels (N, 1, S, S) and class indices (N,) for each list in `order`.
+
+    Raises:
+        ScanError: A file can no longer be read.
+    """
+    try:
+        yield from DataLoader(images, batch_sampler=order, num_workers=workers, pin_memory=pin)
+    except ScanError as error:
+        # From a worker process the message comes with that process's traceback; the last part is the error's own.
+        message = error.message.rpartition(f"{ScanError.__name__}: ")[2].strip()
+        raise ScanError(message, "Bring the file back, then go on with --resume.") from None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
+import shlex
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from neurodense.data.split import Split
-from neurodense.errors import RunError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
@@ -30,26 +30,22 @@ from neurodense.versions import versions
 
 
 def execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
-    """Train what is left of the recipe, then finish: the same for a new run and a resumed one.
-
-    Raises:
-        RunError: Another process is at work on the run.
-    """
-    lock = FileLock(run / ".lock")
+    """Train what is left of the recipe, then finish: the same for a new run and a resumed one."""
+    sheet.save(run)
     try:
-        with lock.acquire(timeout=0):
-            sheet.save(run)
-            model = _execute(run, sheet, split, destination, screen)
-    except Timeout:
-        raise RunError(
-            f"Another process is at work on {run}; two would spoil each other's log and checkpoints.",
-            "Wait for it, or stop it first.",
-        ) from None
-    (run / ".lock").unlink(missing_ok=True)
+        model = _execute(run, sheet, split, destination.push if destination else (lambda: None), screen)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {shlex.quote(str(run))}")
+        if destination is not None:
+            destination.close(timeout_s=60)
+        raise
+    replace(sheet, finished=True).save(run)
+    close_mirror(destination, sheet, run, screen)
     return model
 
 
-def _execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
+def _execute(run: Path, sheet: RunSheet, split: Split, push: Callable[[], None], screen: Screen) -> Path:
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)
@@ -59,7 +55,6 @@ def _execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | Non
     preprocess = Preprocess(size=recipe.image_size)
     seed_everything(sheet.seed)
     network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
-    network.load_state_dict(start.network)
     records = (*split.parts["train"], *split.parts["validation"])
     images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess)
     setting = Setting(images, len(split.parts["train"]), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
@@ -78,22 +73,12 @@ def _execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | Non
         threads=torch.get_num_threads(),
         versions=versions(),
     )
-    push = destination.push if destination else (lambda: None)
     try:
         Fit(network, recipe, setting, activations, journal, screen, push).run(start)
-    except BaseException as error:
+        journal.event("trained", time=time.time())
+    finally:
         journal.close()
-        if isinstance(error, KeyboardInterrupt):
-            screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {run}")
-        if destination is not None:
-            destination.close(timeout_s=60)
-        raise
-    journal.event("trained", time=time.time())
-    journal.close()
-    model = finish(run, sheet, split, network, arithmetic, screen)
-    replace(sheet, finished=True).save(run)
-    close_mirror(destination, sheet, run, screen)
-    return model
+    return finish(run, sheet, split, network, arithmetic, screen)
 
 
 def close_mirror(destination: Mirror | None, sheet: RunSheet, run: Path, screen: Screen) -> None:

@@ -10,9 +10,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from neurodense.training.checkpoint import write_tensors
 from neurodense.training.network import Network
 
 _OPSET = 18
@@ -61,7 +61,7 @@ def export_graph(network: Network, size: int, path: Path) -> None:
 def export_weights(network: Network, path: Path) -> None:
     """Write the state dict under torchvision's names, float32."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", "architecture": "densenet121"})
+    write_tensors(tensors, path, {"format": "pt", "architecture": "densenet121"})
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -74,11 +75,13 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     predictor = Predictor(staging)
     _check_agreement(network, predictor, catalogue, split)
 
-    evaluation = evaluate_records(predictor, catalogue, split.parts["test"], grouped=sheet.grouped, screen=screen)
+    evaluation = evaluate_records(predictor, catalogue.root, split.parts["test"], screen)
     card = card.model_copy(update={"files": files, "metrics": evaluation.metrics.as_dict()})
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
+    for failure in evaluation.failures:
+        screen.warn(f"left out of the test part: {failure.message}")
     first = not (run / "evaluation" / "metrics.json").exists()
     title = "Test part" + (" (synthetic images)" if sheet.synthetic else "")
     figures = write_evaluation(evaluation, run / "evaluation", title=title, history=history)
@@ -209,8 +212,8 @@ def _report(
         history=history,
         figures=figures,
         commands=[
-            "neurodense train DATA --out RUN --recipe RUN/recipe.toml --split RUN/split.csv "
-            f"--seed {data.seed} --precision {card.arithmetic.split()[1]}",
+            "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
+            f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}",
             "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
         ],
     )

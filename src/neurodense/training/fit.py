@@ -79,18 +79,25 @@ class Fit:
 
     def run(self, start: Checkpoint) -> None:
         """Train from `start` to the end of the recipe; leaves checkpoints/last and best."""
-        self.network.load_state_dict(start.network, strict=False)
+        self.network.load_state_dict(start.network)
         self.position = start.position
-        optimizer: torch.optim.Optimizer | None = None
+        self._mend_best(start)
+        state = start.optimizer
         for index in range(self.position.stage, len(self.recipe.stage)):
             stage = self.recipe.stage[index]
             parameters = trainable_parameters(self.network, stage.trainable)
-            resumed = start if index == start.position.stage else None
-            if not (stage.continued and optimizer is not None):
-                optimizer = new_optimizer(stage, parameters)
-                if resumed is not None and (resumed.position.epoch or stage.continued):
-                    checkpoints.restore_optimizer(optimizer, resumed.optimizer, parameters)
-            self._stage(index, stage, parameters, optimizer, resumed)
+            optimizer = new_optimizer(stage, parameters)
+            if stage.continued or self.position.epoch:
+                checkpoints.restore_optimizer(optimizer, state, parameters)
+            state = self._stage(index, stage, parameters, optimizer, start.ema if self.position.epoch else {})
+
+    def _mend_best(self, start: Checkpoint) -> None:
+        """Write the best weights if a kill came between the two checkpoints of an epoch that was the best."""
+        best, path = start.position.best, self.setting.folder / "best.safetensors"
+        if best is None or best[2] != start.position.total_epoch:
+            return
+        if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
+            checkpoints.save(path, Checkpoint(start.position, {**start.network, **start.ema}))
 
     def _stage(
         self,
@@ -98,8 +105,17 @@ class Fit:
         stage: Stage,
         parameters: dict[str, nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        resumed: Checkpoint | None,
-    ) -> None:
+        averaged: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Train one stage from `self.position` on; gives the optimiser's state at its end.
+
+        Args:
+            index: Of the stage.
+            stage: The stage.
+            parameters: What trains, by name.
+            optimizer: Its optimiser, with its state.
+            averaged: The moving average at `self.position`, where the stage has begun before.
+        """
         trained = sum(parameter.numel() for parameter in parameters.values())
         self.screen.say(
             f"stage {stage.name!r}: {', '.join(stage.trainable)} ({trained:,} parameters), {stage.epochs} epochs"
@@ -107,8 +123,8 @@ class Fit:
         source = self._source(index, stage)
         suffix = self.network.between(stage.cut, len(STEPS))
         ema = MovingAverage(moving_tensors(self.network, parameters), stage.ema) if stage.ema else None
-        if ema is not None and resumed is not None and resumed.position.epoch:
-            for name, tensor in resumed.ema.items():
+        if ema is not None:
+            for name, tensor in averaged.items():
                 ema.shadow[name].copy_(tensor)
         scaler = torch.amp.GradScaler(
             self.setting.arithmetic.device.type,
@@ -123,9 +139,7 @@ class Fit:
             self.network.eval()
             with ema.applied() if ema is not None else nullcontext():
                 metrics = self._validate(source, suffix)
-                is_best = self._log_epoch(stage, epoch, train_loss, metrics, view, time.monotonic() - started)
-                if is_best:
-                    checkpoints.save(self.setting.folder / "best.safetensors", Checkpoint(self.position, self._state()))
+            is_best = self._log_epoch(stage, epoch, train_loss, metrics, view, time.monotonic() - started)
             last = epoch + 1 == stage.epochs
             if last and ema is not None:
                 ema.take_over()
@@ -137,16 +151,23 @@ class Fit:
                 log_bytes=self.journal.flush(),
                 loss_scale=scaler.get_scale() if scaler.is_enabled() else self.position.loss_scale,
             )
-            checkpoints.save(
-                self.setting.folder / "last.safetensors",
-                Checkpoint(
-                    self.position,
-                    self._state(),
-                    checkpoints.optimizer_tensors(optimizer, names),
-                    ema.shadow if ema is not None and not last else {},
-                ),
-            )
+            state = checkpoints.optimizer_tensors(optimizer, names)
+            running = ema.shadow if ema is not None and not last else {}
+            here = Checkpoint(self.position, self.network.state_dict(), state, running)
+            checkpoints.save(self.setting.folder / "last.safetensors", here)
+            if is_best:
+                best = Checkpoint(self.position, {**here.network, **running})
+                checkpoints.save(self.setting.folder / "best.safetensors", best)
             self.after_checkpoint()
+        if self.activations is not None and self._is_private(index):
+            self.activations.drop(stage.cut)
+        return state
+
+    def _is_private(self, index: int) -> bool:
+        """True when an earlier stage trained the prefix of this one, and the next one does not go on with it."""
+        stages = self.recipe.stage
+        following = stages[index + 1].cut if index + 1 < len(stages) else None
+        return any(stage.cut < stages[index].cut for stage in stages[:index]) and following != stages[index].cut
 
     def _source(self, index: int, stage: Stage) -> Source:
         """Where the stage's batches come from; fills the activation cache first."""
@@ -265,9 +286,6 @@ class Fit:
             self.position.stage, self.position.epoch, number, best, self.position.log_bytes, self.position.loss_scale
         )
         return is_best
-
-    def _state(self) -> dict[str, Tensor]:
-        return self.network.state_dict()
 
     def _class_weights(self) -> Tensor | None:
         """N / (classes x n of the class), as scikit-learn's "balanced"."""

@@ -26,11 +26,13 @@ class Journal:
 
     def __init__(self, run: Path, keep_bytes: int, keep_steps: int) -> None:
         self._path = run / "log.jsonl"
-        if self._path.exists() and self._path.stat().st_size > keep_bytes:
-            os.truncate(self._path, keep_bytes)
+        if self._path.exists():
+            kept = self._path.read_bytes()[:keep_bytes]
+            # Copied back from a mirror, a log may be shorter than the checkpoint knows, and end within a line.
+            os.truncate(self._path, kept.rfind(b"\n") + 1)
         self._file = self._path.open("a", encoding="utf-8", newline="\n")
-        purge = {"purge_step": keep_steps} if keep_steps else {}
-        self._board = SummaryWriter(str(run / "tensorboard"), **purge)
+        # TensorBoard purges this step and what came after it.
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=keep_steps + 1)
 
     def event(self, event: str, **values: Any) -> None:
         """Append one event."""
@@ -43,10 +45,10 @@ class Journal:
         self._board.add_scalar("batch/learning_rate", learning_rate, step)
 
     def epoch(self, step: int, values: dict[str, Any]) -> None:
-        """One epoch's figures."""
+        """One epoch's figures; `step` counts batches over the whole run."""
         self.event("epoch", **values)
         for name in ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1"):
-            self._board.add_scalar(f"epoch/{name}", values[name], values["epoch"])
+            self._board.add_scalar(f"epoch/{name}", values[name], step)
         self._board.flush()
 
     def flush(self) -> int:

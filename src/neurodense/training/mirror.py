@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from neurodense.atomic import replacing
 from neurodense.errors import RunError
+from neurodense.screen import Screen
 
 # What pip calls the package behind a protocol; fsspec's own message names the rarer ones.
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
@@ -162,6 +163,44 @@ class Mirror:
             self._warn(f"Mirror: {what} did not reach {self._shown}: {error!r}. {step}; {self._run} has it all.")
 
 
+def open_mirror(run: Path, address: str, screen: Screen) -> Mirror:
+    """The mirror of a new run: a place that holds no run yet, and an address that may be written down.
+
+    Raises:
+        RunError: The place cannot be used, holds a run, or its address holds a password.
+    """
+    if re.search(r"//[^/@]*:[^/@]*@", address):
+        raise RunError(
+            "The address that --mirror was given holds a password, which would be written to run.json.",
+            "Give the credentials the way the storage's own tools take them, such as environment variables.",
+        )
+    mirror = Mirror(run, address, warn=screen.warn)
+    if mirror.holds_run():
+        raise RunError(
+            f"{address} already holds a run, and two runs would be mixed.",
+            f"Give another --mirror, or go on with that run: neurodense train --resume NEW_FOLDER --mirror {address}",
+        )
+    return mirror
+
+
+def reopen_mirror(run: Path, address: str | None, screen: Screen) -> Mirror | None:
+    """The mirror of a resumed run. One that cannot be reached is a warning: its failure never ends a run."""
+    if address is None:
+        return None
+    try:
+        if "://" not in address and not Path(address).is_dir():  # made again, it would hide that a drive is unmounted
+            raise RunError(f"The folder {address}, which the run is copied to, is not there.")
+        return Mirror(run, address, warn=screen.warn)
+    except RunError as error:
+        screen.warn(f"{error.message} The run goes on without a mirror; --mirror ADDRESS gives another.")
+        return None
+
+
+def absolute(address: str) -> str:
+    """A folder by its full path, so that a resumed run finds it from anywhere; a URL as it is."""
+    return address if "://" in address else str(Path(address).resolve())
+
+
 def restore(destination: str, run: Path) -> None:
     """Copy a mirrored run back into the folder `run`. Files that are there already stay as they are.
 
@@ -202,5 +241,9 @@ def _connect(destination: str, made_for: Path | None = None) -> tuple[AbstractFi
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """The names that are not temporary (nor climb out of the folder with ..), run.json last."""
-    return sorted((name for name in names if "/." not in f"/{name}"), key=lambda name: (name == "run.json", name))
+    """The names that are not temporary (nor climb out of the folder with ..): checkpoints late, run.json last.
+
+    A copy that is cut off then has a log at least as long as its checkpoint knows of, and a resumed run cuts it there.
+    """
+    whole = (name for name in names if "/." not in f"/{name}")
+    return sorted(whole, key=lambda name: (name == "run.json", name.startswith("checkpoints/"), name))

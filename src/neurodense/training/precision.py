@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -54,6 +55,12 @@ def _best(device: str) -> Literal["fp32", "bf16", "fp16"]:
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     # Without AMX a CPU emulates or half-emulates bf16, which is slower than fp32.
-    if device == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False):
+    if device == "cpu" and has_amx():
         return "bf16"
     return "fp32"
+
+
+def has_amx() -> bool:
+    """True on a CPU whose hardware multiplies bf16 matrices (Intel AMX); False also where torch cannot tell."""
+    capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return bool(capabilities().get("amx_bf16"))

@@ -9,6 +9,7 @@ def model_readme(card: Card) -> str:
     """Markdown text of MODEL/README.md."""
     data = card.data
     kind = "**synthetic** images, made by a computer" if data.synthetic else "images"
+    classes = [name.replace("|", "\\|") for name in card.classes]
     lines = [
         f"# {card.name}",
         "",
@@ -32,7 +33,7 @@ def model_readme(card: Card) -> str:
         "",
         "## Data",
         "",
-        "| part | " + " | ".join(card.classes) + " | groups |",
+        "| part | " + " | ".join(classes) + " | groups |",
         "|---|" + "---:|" * (len(card.classes) + 1),
     ]
     for part, counts in data.counts.items():
@@ -53,7 +54,8 @@ def model_readme(card: Card) -> str:
             "|---|---:|---:|---:|---:|",
         ]
         for name, s in card.metrics["per_class"].items():
-            lines.append(f"| {name} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
+            shown = name.replace("|", "\\|")
+            lines.append(f"| {shown} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
     lines += [
         "",
         "## Limits",

@@ -26,6 +26,7 @@ class RunSheet:
     split_by: Literal["group", "image", "file"]
     grouped: bool
     seed: int
+    weights: str
     weights_origin: str
     device: DeviceName
     precision: PrecisionName

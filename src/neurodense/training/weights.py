@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -23,29 +24,48 @@ from neurodense.training.network import Network
 _OLD_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
 
-def load_weights(network: Network, weights: str | Path) -> str:
-    """Load starting weights into `network`.
+@dataclass(frozen=True)
+class Start:
+    """Starting weights that were read but not loaded yet: `state` is None where there are none."""
+
+    state: dict[str, Tensor] | None
+    origin: str
+    path: Path | None = None
+
+
+def read_weights(weights: str | Path) -> Start:
+    """Read starting weights.
 
     Args:
-        network: Its feature layers are overwritten; its classifier too where the file's has the same shape.
         weights: "imagenet", "none", or a .pth / .pt / .safetensors file.
 
-    Returns:
-        Where the weights come from, for the card.
-
     Raises:
-        WeightsError: Not there, not readable, or not DenseNet121's.
+        WeightsError: Not there or not readable.
     """
     if str(weights) == "none":
-        return "none: random initial weights"
+        return Start(None, "none: random initial weights")
     if str(weights) == "imagenet":
         path, origin = _imagenet(), f"torchvision {DenseNet121_Weights.IMAGENET1K_V1}"
     else:
         path, origin = Path(weights), f"file {Path(weights).name}"
     state = read_state(path)
-    kept = _fit(network, state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return f"{origin} (sha256 {digest[:16]}), classifier {'from the file' if kept else 'new'}"
+    return Start(state, f"{origin} (sha256 {digest[:16]})", path)
+
+
+def load_weights(network: Network, start: Start) -> str:
+    """Load starting weights into `network`: its feature layers, and its classifier where the file's has its shape.
+
+    Returns:
+        Where the weights come from, for the card.
+
+    Raises:
+        WeightsError: They are not DenseNet121's.
+    """
+    if start.state is None or start.path is None:
+        return start.origin
+    kept = _fit(network, start.state, start.path)
+    return f"{start.origin}, classifier {'from the file' if kept else 'new'}"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -60,9 +80,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError: something else than tensors is in it
+    except Exception as error:  # pickle.UnpicklingError; torch's own text advises to load it all the same
+        with path.open("rb") as handle:
+            start = handle.read(2)
+        if start != b"PK" and start[:1] != b"\x80":  # neither torch's zip nor a plain pickle
+            raise WeightsError(f"{path} is no torch file: it starts with {start!r}.") from error
         raise WeightsError(
-            f"{path} holds more than tensors, and a pickle that could run code is never loaded: {error}",
+            f"{path} holds more than tensors, and a pickle that could run code is never loaded.",
             'Save it anew as a state dict: torch.save(model.state_dict(), "weights.pth")',
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
