@@ -48,8 +48,8 @@ class Split:
         return {part: {name: count[part][name] for name in classes} for part in PARTS}
 
 
-def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, validation_share: float = 0.2) -> Split:
-    """Split 80/20 into training and test, then carve validation from training by the same rule.
+def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, validation_share: float = 0.125) -> Split:
+    """Split 80/20 into training and test, then carve validation from training by the same rule: 70/10/20 in all.
 
     Args:
         catalogue: Its records' groups decide what moves together.
@@ -136,7 +136,7 @@ def write_split(split: Split, path: str | Path) -> None:
         writer.writerows(rows)
 
 
-def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = 0.2) -> Split:
+def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = 0.125) -> Split:
     """Read a table with columns path and part (train, validation or test) as the split of `catalogue`.
 
     Images that the table does not list are in no part. Without validation rows, validation is carved from training.
