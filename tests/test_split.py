@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from neurodense.data.catalogue import Catalogue, Record, in_order
-from neurodense.data.split import PARTS, Split, read_split, split_records, write_split
+from neurodense.data.split import PARTS, VALIDATION_SHARE, Split, read_split, split_records, write_split
 from neurodense.errors import DataError
 
 SEEDS = st.integers(0, 2**32)
@@ -77,7 +77,7 @@ def test_whole_groups_near_their_share(catalogue, seed):
         largest = max(Counter(record.group for record in catalogue.records if record.label == name).values())
         assert abs(counts["test"][name] - 0.2 * catalogue.counts[name]) <= largest
         rest = catalogue.counts[name] - counts["test"][name]
-        assert abs(counts["validation"][name] - 0.2 * rest) <= largest
+        assert abs(counts["validation"][name] - VALIDATION_SHARE * rest) <= largest
 
 
 def split_or_none(catalogue, seed):
@@ -123,14 +123,14 @@ def test_single_images_are_split_80_20(counts, seed):
     for name, count in counts.items():
         assert abs(got["test"][name] - 0.2 * count) <= 0.5 + 1e-9
         rest = count - got["test"][name]
-        assert abs(got["validation"][name] - 0.2 * rest) <= (0.5 + 1e-9 if rest > 2 else 1)  # at least one
+        assert abs(got["validation"][name] - VALIDATION_SHARE * rest) <= (0.5 + 1e-9 if rest > 2 else 1)  # at least one
 
 
 def test_the_notebooks_shares():
     split = split_records(singles(glioma=3755, meningioma=2345, notumor=1760, pituitary=2710), 0)
     counts = split.counts(("glioma", "meningioma", "notumor", "pituitary"))
     assert list(counts["test"].values()) == [751, 469, 352, 542]
-    assert list(counts["validation"].values()) == [601, 375, 282, 434]
+    assert list(counts["validation"].values()) == [375, 234, 176, 271]
 
 
 def test_small_groups_come_within_one_percent():
@@ -140,7 +140,9 @@ def test_small_groups_come_within_one_percent():
         counts = split_records(catalogue, seed).counts(catalogue.classes)
         for name, count in catalogue.counts.items():
             assert counts["test"][name] / count == pytest.approx(0.2, abs=0.01)
-            assert counts["validation"][name] / (count - counts["test"][name]) == pytest.approx(0.2, abs=0.01)
+            assert counts["validation"][name] / (count - counts["test"][name]) == pytest.approx(
+                VALIDATION_SHARE, abs=0.01
+            )
 
 
 def test_other_shares():
@@ -257,7 +259,7 @@ def test_validation_is_carved_from_training_by_the_same_rule(catalogue, table):
     split = read_split(path, catalogue, 3)
     check_whole(split, catalogue)
     assert split.counts("ab") == {
-        "train": {"a": 6, "b": 6}, "validation": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2},
+        "train": {"a": 7, "b": 7}, "validation": {"a": 1, "b": 1}, "test": {"a": 2, "b": 2},
     }  # fmt: skip
     assert read_split(path, catalogue, 3) == split
     assert len({read_split(path, catalogue, seed).parts["validation"] for seed in range(5)}) > 1

@@ -21,6 +21,8 @@ from neurodense.errors import DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.125  # of what the test part leaves: 70 / 10 / 20 in all
 
 _ATTEMPTS = 100  # at orders of the groups; the first does unless groups hold several classes
 
@@ -48,7 +50,9 @@ class Split:
         return {part: {name: count[part][name] for name in classes} for part in PARTS}
 
 
-def split_records(catalogue: Catalogue, seed: int, test_share: float = 0.2, validation_share: float = 0.125) -> Split:
+def split_records(
+    catalogue: Catalogue, seed: int, test_share: float = TEST_SHARE, validation_share: float = VALIDATION_SHARE
+) -> Split:
     """Split 80/20 into training and test, then carve validation from training by the same rule: 70/10/20 in all.
 
     Args:
@@ -136,7 +140,7 @@ def write_split(split: Split, path: str | Path) -> None:
         writer.writerows(rows)
 
 
-def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = 0.125) -> Split:
+def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = VALIDATION_SHARE) -> Split:
     """Read a table with columns path and part (train, validation or test) as the split of `catalogue`.
 
     Images that the table does not list are in no part. Without validation rows, validation is carved from training.
