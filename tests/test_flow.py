@@ -150,6 +150,32 @@ def test_evaluate_repeats_the_runs_own_figures(
     ).read_text()
 
 
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_no_training_library_is_needed(finished_run: Path, phantoms: Path, name: str) -> None:
+    """With every library of the `train` extra out of reach, predicting and evaluating go on."""
+    absent = ["torch", "torchvision", "sklearn", "onnx", "onnxscript", "fsspec", "filelock", "tensorboard", "tomli_w",
+              "matplotlib", "jinja2"]  # fmt: skip
+    words = ["neurodense", name, str(phantoms), "--model", str(finished_run / "model"), "--format", "json"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); sys.argv = {words}\n"
+        "from neurodense.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(answers) == 40 if name == "predict" else answers[0]["n"] == 40
+
+
+def test_without_matplotlib_the_numbers_are_written_and_the_extra_named(
+    finished_run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    words = ["neurodense", "evaluate", str(phantoms), "--model", str(finished_run / "model"), "--out", str(tmp_path)]
+    code = f"import sys; sys.modules['matplotlib'] = None; sys.argv = {words}\nfrom neurodense.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'neurodense[report]'" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.csv"}
+
+
 def test_evaluate_goes_on_past_a_bad_file_and_says_so(
     finished_run: Path, phantoms: Path, command: list[str], tmp_path: Path
 ) -> None:
