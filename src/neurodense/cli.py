@@ -145,6 +145,7 @@ def evaluate(
     result = measure(data, predictor, split=split, part=part, groups=groups, screen=screen)
     title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
     notes = model_notes(predictor.card)
+    note = "trained on synthetic images" if predictor.card.data.synthetic else ""
     if form == "json":
         unread = [failure.as_dict() for failure in result.failures]
         click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
@@ -154,7 +155,7 @@ def evaluate(
         screen.warn(f"left out: {failure.message}")
     if out is not None:
         try:
-            write_evaluation(result, out, title=title, history=predictor.card.history)
+            write_evaluation(result, out, subject=title, note=note, history=predictor.card.history)
         except MissingExtra as error:
             screen.warn(f"{out} has metrics.json and predictions.csv but no figures. {error.message} {error.hint}")
     if result.failures:

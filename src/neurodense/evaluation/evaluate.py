@@ -121,14 +121,15 @@ def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record]
 
 
 def write_evaluation(
-    evaluation: Evaluation, out: str | Path, *, title: str, history: Sequence[Mapping[str, Any]] = ()
+    evaluation: Evaluation, out: str | Path, *, subject: str, note: str = "", history: Sequence[Mapping[str, Any]] = ()
 ) -> list[Figure]:
     """Write metrics.json, predictions.csv and the figures to a folder.
 
     Args:
         evaluation: What to write.
         out: The folder, made if need be.
-        title: Shown on the figures.
+        subject: What was measured, such as "Test part"; stands above the figures.
+        note: What must be said of the images, such as "synthetic images"; stands behind it.
         history: The epochs of the model's training; its curves are drawn where there are any.
 
     Returns:
@@ -141,17 +142,17 @@ def write_evaluation(
     unread = [failure.as_dict() for failure in evaluation.failures]
     atomic.write_json(out / "metrics.json", {**evaluation.metrics.as_dict(), "unreadable": unread})
     write_predictions(evaluation.predictions, out / "predictions.csv")
-    metrics, figures = evaluation.metrics, list[Figure]()
+    metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
     for shares, name, caption in (
         (False, "confusion-counts.png", "Confusion matrix, images"),
         (True, "confusion-shares.png", "Confusion matrix, share of each true class"),
     ):
-        confusion_figure(metrics, out / name, shares=shares, title=title)
+        confusion_figure(metrics, out / name, shares=shares, title=subject + remark)
         scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
         alt = f"{caption}: rows true, columns predicted. {scores}"
         figures.append((caption, out / name, alt))
     if history:
-        curves_figure(history, out / "curves.png", title)
+        curves_figure(history, out / "curves.png", "Training" + remark)
         last = history[-1]
         alt = (
             f"Loss, accuracy and macro F1 over {len(history)} epochs; the last has a validation loss of "

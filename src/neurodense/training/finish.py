@@ -83,8 +83,8 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     for failure in evaluation.failures:
         screen.warn(f"left out of the test part: {failure.message}")
     first = not (run / "evaluation" / "metrics.json").exists()
-    title = "Test part" + (" (synthetic images)" if sheet.synthetic else "")
-    figures = write_evaluation(evaluation, run / "evaluation", title=title, history=history)
+    note = "synthetic images" if sheet.synthetic else ""
+    figures = write_evaluation(evaluation, run / "evaluation", subject="Test part", note=note, history=history)
     _report(run, sheet, card, evaluation, history, figures)
     screen.say(
         f"test part{', read now for the first time' if first else ', read again'}: n {evaluation.metrics.n:,}, "
