@@ -18,6 +18,7 @@ from neurodense.notice import NOTICE
 def print_answers(answers: Sequence[Prediction | Failure], card: Card, console: Console) -> int:
     """Print one row an image, the count of each class, and the notice; gives the number of failures."""
     table = Table("source", "label", *(escape(name) for name in card.classes))
+    table.columns[0].overflow = "fold"  # a path that is cut off names no file
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
     called: Counter[str] = Counter()
