@@ -37,6 +37,7 @@ def run_demo(out: str | Path, *, seed: int = 0, screen: Screen | None = None) ->
         DataError: OUT/data holds something else.
         MissingExtra: The training libraries are not installed.
     """
+    from neurodense.data.split import read_part
     from neurodense.inference.predictor import Prediction, Predictor
     from neurodense.screen import Screen as Screens
     from neurodense.training.run import resume, train
@@ -50,10 +51,10 @@ def run_demo(out: str | Path, *, seed: int = 0, screen: Screen | None = None) ->
         model = resume(run, screen=screen)
     else:
         model = train(data, run, recipe="demo", groups=groups, seed=seed, cache=out / "cache", screen=screen)
-    screen.say("predicting one synthetic image of each class:")
+    screen.say("predicting one synthetic image of each class, of the test part:")
     predictor = Predictor(model)
-    examples = [sorted((data / name).iterdir())[0] for name in predictor.card.classes]
-    for answer in predictor.predict(examples):
+    first = {record.label: data / record.path for record in reversed(read_part(run / "split.csv", data, "test"))}
+    for answer in predictor.predict(first[name] for name in predictor.card.classes):
         if isinstance(answer, Prediction):
             sure = answer.probabilities[answer.label]
             screen.say(f"  {Path(answer.source).parent.name}/{Path(answer.source).name}: {answer.label} ({sure:.2f})")
