@@ -18,7 +18,7 @@ def main() -> None:
 
 @main.command("recipe")
 @click.argument("data", type=_PATH)
-@click.option("--images", default=1024, help="Images taken from DATA, the same share of each class.")
+@click.option("--images", default=800, help="Images taken from DATA, the same share of each class.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/recipe.json"))
 def recipe_command(data: Path, images: int, out: Path) -> None:
     """The notebook recipe: neurodense with its activation cache against a faithful plain loop."""
