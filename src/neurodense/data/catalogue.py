@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from neurodense.errors import DataError, ScanError
@@ -70,10 +70,6 @@ class Catalogue:
         """One hash for the content: over path, label and hash of every record, in whatever order they stand."""
         lines = sorted(f"{record.path}\t{record.label}\t{record.sha256}\n" for record in self.records)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def only(self, records: tuple[Record, ...]) -> Catalogue:
-        """The same catalogue with these records alone."""
-        return replace(self, records=records)
 
 
 def in_order(records: Iterable[Record]) -> tuple[Record, ...]:

@@ -60,9 +60,7 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     network.load_state_dict(kept.network)
     network.to("cpu").eval()
     history = [{**row, "kept": row["epoch"] == kept.position.total_epoch} for row in read_history(run)]
-    catalogue = Catalogue(
-        Path(sheet.data), sheet.classes, tuple(sorted((r for p in PARTS for r in split.parts[p]), key=lambda r: r.path))
-    )
+    catalogue = Catalogue(Path(sheet.data), sheet.classes, tuple(r for part in PARTS for r in split.parts[part]))
     screen.say(f"epoch {kept.position.total_epoch} is kept; exporting the model folder")
     card = _card(run, sheet, recipe, split, catalogue, arithmetic, history, kept.position.total_epoch)
     staging = run / ".model-new"
@@ -122,7 +120,7 @@ def _card(
             synthetic=sheet.synthetic,
             manifest_sha256=catalogue.manifest_sha256,
             counts={part: dict(counts) for part, counts in split.counts(sheet.classes).items()},
-            groups=groups if sheet.grouped else None,
+            groups=groups if split.grouped else None,
             split_by=sheet.split_by,
             seed=sheet.seed,
         ),

@@ -111,7 +111,6 @@ def train(
             synthetic=catalogue.synthetic,
             unreadable=catalogue.unreadable,
             split_by=parts.by,
-            grouped=parts.grouped,
             seed=seed,
             weights=chosen,
             weights_origin=origin,

@@ -24,7 +24,6 @@ class RunSheet:
     synthetic: bool
     unreadable: tuple[tuple[str, str], ...]
     split_by: Literal["group", "image", "file"]
-    grouped: bool
     seed: int
     weights: str
     weights_origin: str
