@@ -17,9 +17,9 @@ from neurodense.training.recipe import Recipe
 class Loss:
     """Cross-entropy with label smoothing, class weights and mixup, each where the recipe has it.
 
-    Mixup (Zhang et al., 2018): every image of a batch is blended with another one of it, x' = s x + (1 - s) x_other, with
-    one s from Beta(mixup, mixup) for the whole batch, and the loss is s times that of its own class plus 1 - s times
-    that of the other's. Behind a frozen prefix it is feature maps that are blended.
+    Mixup (Zhang et al., 2018): every image of a batch is blended with another one of it, x' = s x + (1 - s) x_other,
+    with one s from Beta(mixup, mixup) for the whole batch, and the loss is s times that of its own class plus 1 - s
+    times that of the other's. Behind a frozen prefix it is feature maps that are blended.
 
     Args:
         recipe: Says what is added.
