@@ -1,12 +1,10 @@
-"""`python -m benchmarks recipe DATA` or `python -m benchmarks engines [MODEL]`."""
+"""`python -m benchmarks recipe DATA`, `python -m benchmarks engines` or `python -m benchmarks fuzz`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
-
-from benchmarks import engines, recipe
 
 _PATH = click.Path(path_type=Path)
 
@@ -22,6 +20,8 @@ def main() -> None:
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/recipe.json"))
 def recipe_command(data: Path, images: int, out: Path) -> None:
     """The notebook recipe: neurodense with its activation cache against a faithful plain loop."""
+    from benchmarks import recipe
+
     recipe.measure(data, images, out)
 
 
@@ -31,7 +31,28 @@ def recipe_command(data: Path, images: int, out: Path) -> None:
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/engines.json"))
 def engines_command(size: int, rounds: int, out: Path) -> None:
     """torch, ONNX Runtime and OpenVINO on the same DenseNet121: images a second, load time, agreement."""
+    from benchmarks import engines
+
     engines.measure(size, rounds, out)
+
+
+@main.command("fuzz")
+@click.option("--mutations", default=20_000, help="Damaged files in all.")
+@click.option("--data", type=_PATH, help="A picture to make the sound files from, or a folder of such; else one is drawn.")
+@click.option("--only", default="", help="Only formats whose name holds this.")
+@click.option("--workers", default=2, help="Processes at a time.")
+@click.option("--seconds", default=10.0, help="A file that takes longer is a hang.")
+@click.option("--megabytes", default=2048, help="What a process may ask for beyond what it begins with.")
+@click.option("--seed", default=0, help="The same seed gives the same files.")
+@click.option("--keep", type=_PATH, default=Path("benchmarks/results/fuzz"), help="Where files that failed are put.")
+def fuzz_command(
+    mutations: int, data: Path | None, only: str, workers: int, seconds: float, megabytes: int, seed: int, keep: Path
+) -> None:
+    """Read damaged files of every format: each must give a scan or the one error, in bounded time and memory."""
+    from benchmarks import fuzz
+
+    if not fuzz.fuzz(mutations, data, only, workers, seconds, megabytes, seed, keep):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,309 @@
+"""Read one picture file (JPEG, PNG, TIFF, BMP, WebP, GIF) as a `Scan`. Pillow decodes; the rules are here.
+
+How each kind of sample reaches [0, 1]:
+
+- 8-bit grey: value / 255. 1, 2 and 4 bits: value / its largest value.
+- 8-bit colour and palette: ITU-R 601 luma (0.299 R + 0.587 G + 0.114 B), as Pillow's `L`, / 255. YCbCr: its Y.
+- CMYK: R = (255 - C) (255 - K) / 255 and so on, then as colour. A JPEG of four components is taken as Adobe writes
+  it, with all four inverted, as every common reader does; a TIFF as its specification says, not inverted.
+- CIELAB: the grey of sRGB that has the pixel's lightness L* (IEC 61966-2-1, CIE 15).
+- transparency: laid over black, which is what surrounds a head in MRI.
+- 16-bit grey: value / 65535, the depth of the file and not the brightest pixel it happens to hold; 12-bit: / 4095.
+  Of 16-bit colour, and of 16-bit grey with an alpha channel, Pillow gives the upper 8 bits.
+- signed, 32-bit integer and float: these state no range, so the image's own minimum becomes 0 and its maximum 1.
+  Float of 16 and of 64 bits, and integers of 64, Pillow does not read: an error that says so.
+- a TIFF in which zero is white is inverted. One that does not say which is white is an error.
+
+An animation and a file of several pages give the first one. An EXIF orientation is obeyed; a broken EXIF block is
+passed over. A picture's resolution (dpi) is about paper, so the spacing of its scan is None. `Scan.notes` says what
+was done to this file.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from neurodense.errors import ScanError
+from neurodense.scans.libtiff import complaints
+from neurodense.scans.quiet import quiet
+from neurodense.scans.scan import Scan
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints its errors where nobody set up logging
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+MAX_PIXELS = 2**26  # 8192 x 8192
+MIN_SIDE = 8  # fewer pixels than this on a side show no anatomy
+
+_MAX_PAGES = 100_000  # that are counted
+_MAX_TAGS = 1000  # of a TIFF's first page: Pillow takes 13 microseconds for each, and real files have a few dozen
+_MAX_PASSES = 100  # of a JPEG, as libtiff has it: real files have a dozen, and each may cost a whole decoding
+_BAND = 2**20  # pixels that are worked on at a time in double precision
+
+_TURNS = {  # EXIF orientation -> what brings the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_STARTS: dict[str, bytes | tuple[bytes, ...]] = {
+    "JPEG": b"\xff\xd8\xff",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two are BigTIFF
+    "BMP": b"BM",
+    "GIF": (b"GIF87a", b"GIF89a"),
+}
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "PNG": PngImageFile,
+    "TIFF": TiffImageFile,
+    "BMP": BmpImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+}
+
+_TAGS = _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # values of the second and the last
+
+
+def _srgb(lightness: float) -> float:
+    """The grey of sRGB, in [0, 1], whose lightness is L* = `lightness`, in [0, 100]."""
+    luminance = ((lightness + 16) / 116) ** 3 if lightness > 8 else lightness * (3 / 29) ** 3
+    return 12.92 * luminance if luminance <= 0.0031308 else 1.055 * luminance ** (1 / 2.4) - 0.055
+
+
+_LIGHTNESS = [round(255 * _srgb(value * 100 / 255)) for value in range(256)]
+
+
+def raster_format(head: bytes) -> str | None:
+    """Which of `FORMATS` a file is that begins with `head` (12 bytes); None where it is none of them."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for name, starts in _STARTS.items() if head.startswith(starts)), None)
+
+
+def read_raster(file: BinaryIO, source: str) -> Scan:
+    """Read an open picture file.
+
+    Raises:
+        ScanError: It is none of `FORMATS`, or is of a kind or a size that is not read.
+        Exception: What Pillow raises for a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
+    """
+    format_ = raster_format(file.read(12))
+    if format_ is None:
+        raise ScanError(f"{source} is no {', '.join(FORMATS)} that can be read, whatever its name says.")
+    pages = 1
+    if format_ == "PNG":
+        _check_sums(file)
+    elif format_ == "TIFF":
+        pages = _pages(file, source)
+    file.seek(0)
+    notes: list[str] = []
+    with quiet("PIL"):
+        image = _open(file, format_, source)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ScanError(f"{source} is {width} x {height} pixels; at most {MAX_PIXELS:,} in all are read.")
+        if min(width, height) < MIN_SIDE:
+            raise ScanError(f"{source} is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
+        tags = {tag: image.tag_v2.get(tag) for tag in _TAGS} if isinstance(image, TiffImageFile) else {}
+        if tags and tags[_PHOTOMETRIC] is None:
+            raise ScanError(f"{source} is a TIFF that does not say whether zero is black or white.")
+        with complaints() as said:
+            image.load()
+        if said:
+            raise OSError(f"libtiff says {said[0]}")
+        upright = _upright(image, tags.get(_ORIENTATION), notes)
+        pixels, bit_depth = _deep(upright, tags, source, notes) if _is_deep(upright, tags) else _shallow(upright, notes)
+        frames = getattr(image, "n_frames", 1) if pages == 1 else 1
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        notes.append("inverted: zero is white in the file")
+    if max(pages, frames) > 1:
+        notes.insert(0, f"first of {frames:,} frames" if pages == 1 else f"first of {pages:,} pages")
+    return Scan(pixels, source, bit_depth, format_, notes=tuple(notes))
+
+
+def _open(file: BinaryIO, format_: str, source: str) -> ImageFile.ImageFile:
+    """Read the header. Not by `Image.open`, which keeps to itself why a plugin would not have the file."""
+    try:
+        if format_ == "JPEG":  # Pillow asks for read, seek and tell, no more
+            return JpegImageFile(_Passes(file, source))  # type: ignore[arg-type]
+        return _PLUGINS[format_](file)
+    except SyntaxError as error:
+        reason = str(error)
+        if reason == "unknown pixel mode":
+            reason = f"{_samples(file)}. Samples of 8 or 16 bits and of 32-bit float are"
+        raise ScanError(f"{source} is a {format_} that is not read: {reason}.") from error
+
+
+class _Passes:
+    """A JPEG file that ends with an error once it had more passes (scans, T.81 B.2.3) than any real one.
+
+    A pass over a large image takes 14 bytes to ask for and tens of milliseconds to do, so that a small file could
+    keep a reader for hours.
+    """
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        self._file, self._source, self._passes = file, source, 0
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._passes += data.count(b"\xff\xda")
+        if self._passes > _MAX_PASSES:
+            raise ScanError(f"{self._source} is a JPEG of more than {_MAX_PASSES} passes, as no camera writes one.")
+        return data
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """Compare the check sum of every chunk of a PNG: Pillow passes over those of the pixels."""
+    file.seek(8)
+    kind = b""
+    while kind != b"IEND":
+        header = file.read(8)
+        if len(header) < 8:
+            raise OSError("it is cut off")
+        length, kind = struct.unpack(">I4s", header)
+        crc = zlib.crc32(kind)
+        while length > 0:
+            part = file.read(min(length, 2**16))
+            if not part:
+                raise OSError("it is cut off")
+            crc, length = zlib.crc32(part, crc), length - len(part)
+        if file.read(4) != crc.to_bytes(4, "big"):
+            raise OSError(f"the check sum of its {kind.decode('latin-1')!r} chunk is wrong")
+
+
+def _pages(file: BinaryIO, source: str) -> int:
+    """Count the directories of a TIFF, up to the first that cannot be reached, came before or is one too many.
+
+    Pillow's own count reads all that they point to, and takes minutes where a hostile file makes them overlap.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:1] == b"I" else ">"
+    big = 43 in head[2:4]
+    number, entry, place = ("Q", 20, "Q") if big else ("H", 12, "I")
+    seen: set[int] = set()
+    try:
+        (at,) = struct.unpack_from(order + place, head, 8 if big else 4)
+        while at and at < 2**63 and at not in seen and len(seen) < _MAX_PAGES:
+            file.seek(at)
+            (entries,) = struct.unpack(order + number, file.read(struct.calcsize(number)))
+            if entries > _MAX_TAGS and not seen:
+                raise ScanError(f"{source} is a TIFF with {entries:,} tags; no more than {_MAX_TAGS:,} are read.")
+            seen.add(at)
+            file.seek(at + struct.calcsize(number) + entry * entries)
+            (at,) = struct.unpack(order + place, file.read(struct.calcsize(place)))
+    except (struct.error, OSError, ValueError, OverflowError):
+        pass
+    return max(1, len(seen))
+
+
+def _samples(file: BinaryIO) -> str:
+    """What the samples of a TIFF are that Pillow does not read."""
+    file.seek(0)
+    head = file.read(8)
+    tags = ImageFileDirectory_v2(head + file.read(8) if head[2:4] in (b"+\0", b"\0+") else head)
+    file.seek(tags.next)
+    tags.load(file)
+    kind = {1: "integer", 2: "signed integer", 3: "float"}.get(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0], "other")
+    bits = ", ".join(map(str, tags.get(_BITS, (1,))))
+    order = "little" if tags.prefix == b"II" else "big"
+    return f"its samples are {kind}, {bits} bits, {order}-endian, photometric {tags.get(_PHOTOMETRIC)}"
+
+
+def _upright(image: Image.Image, turned: int | None, notes: list[str]) -> Image.Image:
+    """The image turned as its EXIF orientation says, or as it is stored where the EXIF block is broken.
+
+    `turned` is a TIFF's orientation, which Pillow has obeyed already.
+    """
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow's parser raises much; whole pixels are worth more than the note beside them
+        notes.append("not turned: its EXIF block is broken")
+        return image
+    if turn is not None or turned in _TURNS:
+        notes.append("turned as its EXIF orientation says")
+    return image if turn is None else image.transpose(turn)
+
+
+def _is_deep(image: Image.Image, tags: Mapping[int, Any]) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_signed(tags)
+
+
+def _is_signed(tags: Mapping[int, Any]) -> bool:
+    return (tags.get(_SAMPLE_FORMAT) or (_UNSIGNED,))[0] == _SIGNED
+
+
+def _shallow(image: Image.Image, notes: list[str]) -> tuple[NDArray[np.float32], int]:
+    """Pixels (H, W) in [0, 1] of an image that Pillow holds in 8 bits a sample, and the bits a sample had."""
+    bit_depth = 1 if image.mode == "1" else 8
+    alpha = None
+    if image.mode == "La":  # grey times alpha, which Pillow turns into nothing else
+        image = image.convert("LA")
+    if image.mode == "LAB":
+        image = image.getchannel(0).point(_LIGHTNESS)
+        notes.append("grey of the CIELAB lightness")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    grey = image if image.mode == "L" else image.convert("L")
+    pixels = np.asarray(grey, dtype=np.float32)
+    pixels /= 255
+    if alpha is not None and alpha.getextrema()[0] != 255:
+        opacity = np.asarray(alpha)
+        for rows in _bands(pixels.shape):
+            pixels[rows] *= opacity[rows] / np.float32(255)
+        notes.append("transparency laid over black")
+    return pixels, bit_depth
+
+
+def _deep(
+    image: Image.Image, tags: Mapping[int, Any], source: str, notes: list[str]
+) -> tuple[NDArray[np.float32], int]:
+    """Pixels (H, W) in [0, 1] of samples of more than 8 bits or with a sign, and the bits a sample had."""
+    samples: NDArray[Any] = np.asarray(image)
+    whole = image.mode.startswith("I;16")
+    bit_depth = int((tags.get(_BITS) or (16 if whole else 32,))[0])
+    if whole and not _is_signed(tags):
+        low, high = 0.0, 2.0**bit_depth - 1
+    else:
+        if image.mode == "I" and bit_depth == 32 and not _is_signed(tags):
+            samples = samples.view(np.uint32)  # Pillow has no such mode: it keeps the bits and calls them signed
+        elif image.mode == "L":
+            samples = samples.view(np.int8)  # nor this one
+        low, high = float(samples.min()), float(samples.max())  # not a number, if any sample is not
+        if not np.isfinite([low, high]).all():
+            raise ScanError(f"{source} holds values that are not finite.")
+        notes.append(f"stretched from {low:g} ... {high:g}, the range of its own samples")
+    pixels = np.empty(samples.shape, np.float32)
+    for rows in _bands(samples.shape):
+        band = (samples[rows].astype(np.float64) - low) / ((high - low) or 1)
+        pixels[rows] = 1 - band if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else band
+    if isinstance(clear := image.info.get("transparency"), int):  # the one level of a PNG that is transparent
+        pixels[samples == clear] = 0
+        notes.append("transparency laid over black")
+    return pixels, bit_depth
+
+
+def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an image by the band, so that double precision takes memory for one band only."""
+    step = max(1, _BAND // shape[1])
+    return (slice(row, row + step) for row in range(0, shape[0], step))
