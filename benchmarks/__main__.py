@@ -38,7 +38,7 @@ def engines_command(size: int, rounds: int, out: Path) -> None:
 
 @main.command("fuzz")
 @click.option("--mutations", default=20_000, help="Damaged files in all.")
-@click.option("--data", type=_PATH, help="A picture to make the sound files from, or a folder of such; else one is drawn.")
+@click.option("--data", type=_PATH, help="A picture to make the sound files from; else one is drawn.")
 @click.option("--only", default="", help="Only formats whose name holds this.")
 @click.option("--workers", default=2, help="Processes at a time.")
 @click.option("--seconds", default=10.0, help="A file that takes longer is a hang.")

@@ -15,11 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from benchmarks.mutations import Seed, damaged, read_or_refuse, seeds
+from benchmarks.mutations import Seed, damaged, picture, read_or_refuse, seeds
 
 ENDS = ("read", "refused", "foreign", "crash", "hang")
 
@@ -46,7 +42,7 @@ def fuzz(
 
     Args:
         mutations: Files in all.
-        data: A picture file to make the seeds from, or a folder whose first is taken; None: one is drawn.
+        data: A picture file to make the seeds from; None: one is drawn.
         only: Part of a format's name, in any case; all of them where empty.
         workers: Processes at a time.
         limit_s: A file that takes longer is a hang.
@@ -58,7 +54,7 @@ def fuzz(
         True where every file ended in one of these two.
     """
     groups: dict[str, list[Seed]] = {}
-    for item in seeds(_picture(data)):
+    for item in seeds(picture(data)):
         if only.lower() in item.name.lower():
             groups.setdefault(item.name, []).append(item)
     if not groups:
@@ -69,7 +65,8 @@ def fuzz(
         tasks = [
             pool.submit(_supervise, name, group, share, limit_s, limit_mb, seed, keep) for name, group in groups.items()
         ]
-        print(f"{'format':<18}{'mutations':>10}" + "".join(f"{end:>9}" for end in ENDS) + f"{'slowest ms':>12}{'MB':>8}")
+        counts = "".join(f"{end:>9}" for end in ENDS)
+        print(f"{'format':<18}{'mutations':>10}{counts}{'slowest ms':>12}{'MB':>8}")
         total = Tally()
         for name, task in zip(groups, tasks, strict=True):
             tally = task.result()
@@ -85,20 +82,7 @@ def _line(name: str, tally: Tally) -> str:
     return f"{name:<18}{tally.ends.total():>10,}{counts}{tally.slowest_ms:>12,.0f}{tally.peak_mb:>8,.0f}"
 
 
-def _picture(data: Path | None) -> NDArray[np.uint8]:
-    """64 x 64 pixels to make the seeds from: small, so that a damage often hits a header."""
-    if data is None:
-        y, x = np.mgrid[-1:1:64j, -1:1:64j]
-        head = 200 * (x**2 * 1.5 + y**2 < 0.8) - 90 * (x**2 + y**2 < 0.4) + 25 * np.sin(9 * x) * np.cos(7 * y)
-        return np.clip(head, 0, 255).astype(np.uint8)
-    path = data if data.is_file() else min(item for item in data.rglob("*") if item.suffix.lower() in {".jpg", ".png"})
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L").resize((64, 64)))
-
-
-def _supervise(
-    name: str, group: list[Seed], count: int, limit_s: float, limit_mb: int, seed: int, keep: Path
-) -> Tally:
+def _supervise(name: str, group: list[Seed], count: int, limit_s: float, limit_mb: int, seed: int, keep: Path) -> Tally:
     """Give one format's files to a process; start another after each one that died or had to be ended."""
     spawn = multiprocessing.get_context("spawn")
     tally, done = Tally(), 0

@@ -12,7 +12,8 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Seed:
     """
 
     name: str
-    content: bytes
+    content: bytes = field(repr=False)
     pack: Callable[[bytes], bytes] | None = None
     packed_only: bool = False
 
@@ -90,6 +91,16 @@ def seeds(pixels: NDArray[np.uint8]) -> list[Seed]:
     ]
 
 
+def picture(path: Path | None = None) -> NDArray[np.uint8]:
+    """Pixels to make seeds from, 64 x 64, so that a damage often hits a header: of `path`, or drawn."""
+    if path is not None:
+        with Image.open(path) as image:
+            return np.array(image.convert("L").resize((64, 64)), np.uint8)
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    head = 200 * (x**2 * 1.5 + y**2 < 0.8) - 90 * (x**2 + y**2 < 0.4) + 25 * np.sin(9 * x) * np.cos(7 * y)
+    return np.array(np.clip(head, 0, 255), np.uint8)
+
+
 def read_or_refuse(path: Path) -> bool:
     """True where `path` gave what reading promises, False where it gave the one error that it may give.
 
@@ -103,8 +114,8 @@ def read_or_refuse(path: Path) -> bool:
         try:
             result = reader(path)
         except ScanError as error:
-            assert error.message.startswith(str(path)), error.message
-            result = None
+            message, result = error.message, None
+    assert result is not None or message.startswith(str(path)), message
     assert not escaped, f"it warned: {escaped[0].message}"
     for scan in () if result is None else result.scans if isinstance(result, Study) else (result,):
         pixels = scan.pixels
@@ -120,7 +131,8 @@ def damaged(seed: Seed, chance: random.Random) -> bytes:
     """A file made of the seed's content with one to four damages drawn from `chance`."""
     content = seed.content
     for _ in range(chance.choice((1, 1, 2, 4))):
-        content = chance.choice(_DAMAGES)(content, chance)
+        damage: Callable[[bytes, random.Random], bytes] = chance.choice(_DAMAGES)
+        content = damage(content, chance)
     if seed.pack and (seed.packed_only or chance.random() < 0.75):
         content = seed.pack(content)
     return content
@@ -153,9 +165,9 @@ def _splice(content: bytes, chance: random.Random) -> bytes:
     size = chance.choice((1, 2, 4, 8))
     number = chance.choice((0, 1, 2, 3, 7, 8, 64, 127, 128, 255, 256, 8191, 8192, 2**15 - 1, 2**15, 60_000, 2**16 - 1))
     number = chance.choice((number, number, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, len(content)))
-    field = (number % 256**size).to_bytes(size, chance.choice(("little", "big")))
+    lie: bytes = (number % 256**size).to_bytes(size, chance.choice(("little", "big")))
     place = _place(content, chance)
-    return content[:place] + field + content[place + size :]
+    return content[:place] + lie + content[place + size :]
 
 
 def _shuffle(content: bytes, chance: random.Random) -> bytes:
@@ -163,7 +175,7 @@ def _shuffle(content: bytes, chance: random.Random) -> bytes:
     edges = _edges(content)
     if len(edges) < 4 or chance.random() < 0.3:
         edges = sorted(chance.randint(0, len(content)) for _ in range(5))
-    chunks = [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [content[a:b] for a, b in pairwise(edges)]
     first, second = chance.randrange(len(chunks)), chance.randrange(len(chunks))
     if chance.random() < 0.5:
         chunks[first], chunks[second] = chunks[second], chunks[first]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from PIL import Image
+from PIL import _imaging
 
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 """TIFFErrorHandler: module, printf format, va_list, which every ABI of Linux and macOS passes as an address."""
@@ -25,7 +25,8 @@ _heard = threading.local()
 def complaints() -> Iterator[list[str]]:
     """What libtiff says in this thread meanwhile. Always empty where Pillow's libtiff cannot be reached."""
     _listen()
-    _heard.complaints = said = []
+    said: list[str] = []
+    _heard.complaints = said
     try:
         yield said
     finally:
@@ -36,14 +37,13 @@ def complaints() -> Iterator[list[str]]:
 def _listen() -> Any:
     """Install the handler, once; what is returned must live as long as the process, or libtiff would call nothing."""
     try:
-        install = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        install = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
     except (OSError, AttributeError):  # a build of Pillow that has libtiff inside itself
         return None
     install.argtypes, install.restype = [ctypes.c_void_p], ctypes.c_void_p
     before: list[Any] = []
 
-    @_HANDLER
-    def handle(module: bytes | None, text: bytes | None, values: int | None) -> None:
+    def hear(module: bytes | None, text: bytes | None, values: int | None) -> None:
         said = getattr(_heard, "complaints", None)
         if said is None:
             if before[0]:
@@ -51,6 +51,7 @@ def _listen() -> Any:
         elif len(said) < 10:
             said.append(b": ".join(part for part in (module, text) if part).decode("latin-1"))
 
+    handle = _HANDLER(hear)
     address = install(ctypes.cast(handle, ctypes.c_void_p))
     before.append(_HANDLER(address) if address else None)
     return handle

@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -53,14 +53,16 @@ _MAX_TAGS = 1000  # of a TIFF's first page: Pillow takes 13 microseconds for eac
 _MAX_PASSES = 100  # of a JPEG, as libtiff has it: real files have a dozen, and each may cost a whole decoding
 _BAND = 2**20  # pixels that are worked on at a time in double precision
 
-_TURNS = {  # EXIF orientation -> what brings the image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+Array = NDArray[Any]
+
+_TURNS: dict[int, Callable[[Array], Array]] = {  # EXIF orientation -> what brings the stored image upright
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).T,
+    8: np.rot90,
 }
 
 _STARTS: dict[str, bytes | tuple[bytes, ...]] = {
@@ -125,17 +127,24 @@ def read_raster(file: BinaryIO, source: str) -> Scan:
         tags = {tag: image.tag_v2.get(tag) for tag in _TAGS} if isinstance(image, TiffImageFile) else {}
         if tags and tags[_PHOTOMETRIC] is None:
             raise ScanError(f"{source} is a TIFF that does not say whether zero is black or white.")
+        frames = getattr(image, "n_frames", 1) if format_ in ("PNG", "WEBP") else 1
         with complaints() as said:
             image.load()
         if said:
             raise OSError(f"libtiff says {said[0]}")
-        upright = _upright(image, tags.get(_ORIENTATION), notes)
-        pixels, bit_depth = _deep(upright, tags, source, notes) if _is_deep(upright, tags) else _shallow(upright, notes)
-        frames = getattr(image, "n_frames", 1) if pages == 1 else 1
+        turn = _turn(image, tags, notes)
+        samples, opacity, bit_depth = _samples(image, tags, notes)
+        low, high = _range(samples, tags, bit_depth, source, notes)
+        del image  # before the pixels are made: it holds up to 16 bytes a pixel
+        if format_ == "GIF":
+            frames = _gif_frames(file)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         notes.append("inverted: zero is white in the file")
+        if samples.dtype != np.uint8:  # those Pillow has inverted
+            low, high = high, low
     if max(pages, frames) > 1:
         notes.insert(0, f"first of {frames:,} frames" if pages == 1 else f"first of {pages:,} pages")
+    pixels = _scaled(turn(samples), low, high, None if opacity is None else turn(opacity))
     return Scan(pixels, source, bit_depth, format_, notes=tuple(notes))
 
 
@@ -148,7 +157,7 @@ def _open(file: BinaryIO, format_: str, source: str) -> ImageFile.ImageFile:
     except SyntaxError as error:
         reason = str(error)
         if reason == "unknown pixel mode":
-            reason = f"{_samples(file)}. Samples of 8 or 16 bits and of 32-bit float are"
+            reason = f"{_unread(file)}. Samples of 8 or 16 bits and of 32-bit float are"
         raise ScanError(f"{source} is a {format_} that is not read: {reason}.") from error
 
 
@@ -216,7 +225,7 @@ def _pages(file: BinaryIO, source: str) -> int:
     return max(1, len(seen))
 
 
-def _samples(file: BinaryIO) -> str:
+def _unread(file: BinaryIO) -> str:
     """What the samples of a TIFF are that Pillow does not read."""
     file.seek(0)
     head = file.read(8)
@@ -229,81 +238,87 @@ def _samples(file: BinaryIO) -> str:
     return f"its samples are {kind}, {bits} bits, {order}-endian, photometric {tags.get(_PHOTOMETRIC)}"
 
 
-def _upright(image: Image.Image, turned: int | None, notes: list[str]) -> Image.Image:
-    """The image turned as its EXIF orientation says, or as it is stored where the EXIF block is broken.
-
-    `turned` is a TIFF's orientation, which Pillow has obeyed already.
-    """
+def _turn(image: ImageFile.ImageFile, tags: Mapping[int, Any], notes: list[str]) -> Callable[[Array], Array]:
+    """What brings the stored image upright, by its EXIF orientation. In a TIFF, Pillow has done it already."""
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow's parser raises much; whole pixels are worth more than the note beside them
         notes.append("not turned: its EXIF block is broken")
-        return image
-    if turn is not None or turned in _TURNS:
+        turn = None
+    if turn is not None or tags.get(_ORIENTATION) in _TURNS:
         notes.append("turned as its EXIF orientation says")
-    return image if turn is None else image.transpose(turn)
+    return turn or (lambda stored: stored)
 
 
-def _is_deep(image: Image.Image, tags: Mapping[int, Any]) -> bool:
-    return image.mode in ("I", "F") or image.mode.startswith("I;16") or _is_signed(tags)
+def _samples(
+    image: Image.Image, tags: Mapping[int, Any], notes: list[str]
+) -> tuple[Array, NDArray[np.uint8] | None, int]:
+    """Grey samples (H, W) of the depth they have in Pillow, their opacity if any has less than 255, and their bits."""
+    samples: Array
+    opacity: NDArray[np.uint8] | None = None
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        samples = np.asarray(image)
+        bit_depth = int((tags.get(_BITS) or (16 if image.mode.startswith("I;16") else 32,))[0])
+        if image.mode == "I" and bit_depth == 32 and not _is_signed(tags):
+            samples = samples.view(np.uint32)  # Pillow has no such mode: it keeps the bits and calls them signed
+        if isinstance(clear := image.info.get("transparency"), int):  # the one level of a PNG that is transparent
+            opacity = np.where(samples == clear, 0, 255).astype(np.uint8)
+    else:
+        bit_depth = 1 if image.mode == "1" else 8
+        if image.mode == "LAB":
+            image = image.getchannel(0).point(_LIGHTNESS)
+            notes.append("grey of the CIELAB lightness")
+        elif image.mode == "La":  # grey times opacity, as it lies over black
+            notes.append("transparency laid over black")
+            image = image.getchannel(0)
+        elif image.has_transparency_data:
+            if image.mode not in ("RGBA", "LA"):
+                image = image.convert("RGBA")
+            opacity = np.asarray(image.getchannel("A"))
+        samples = np.asarray(image if image.mode == "L" else image.convert("L"))
+        if _is_signed(tags):
+            samples = samples.view(np.int8)  # nor has it this one
+    if opacity is not None and opacity.min() == 255:
+        opacity = None
+    if opacity is not None:
+        notes.append("transparency laid over black")
+    return samples, opacity, bit_depth
 
 
 def _is_signed(tags: Mapping[int, Any]) -> bool:
     return (tags.get(_SAMPLE_FORMAT) or (_UNSIGNED,))[0] == _SIGNED
 
 
-def _shallow(image: Image.Image, notes: list[str]) -> tuple[NDArray[np.float32], int]:
-    """Pixels (H, W) in [0, 1] of an image that Pillow holds in 8 bits a sample, and the bits a sample had."""
-    bit_depth = 1 if image.mode == "1" else 8
-    alpha = None
-    if image.mode == "La":  # grey times alpha, which Pillow turns into nothing else
-        image = image.convert("LA")
-    if image.mode == "LAB":
-        image = image.getchannel(0).point(_LIGHTNESS)
-        notes.append("grey of the CIELAB lightness")
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-    grey = image if image.mode == "L" else image.convert("L")
-    pixels = np.asarray(grey, dtype=np.float32)
-    pixels /= 255
-    if alpha is not None and alpha.getextrema()[0] != 255:
-        opacity = np.asarray(alpha)
-        for rows in _bands(pixels.shape):
-            pixels[rows] *= opacity[rows] / np.float32(255)
-        notes.append("transparency laid over black")
-    return pixels, bit_depth
+def _range(
+    samples: Array, tags: Mapping[int, Any], bit_depth: int, source: str, notes: list[str]
+) -> tuple[float, float]:
+    """The values that become 0 and 1: those of the depth, or the image's own where the kind of sample has no range."""
+    if samples.dtype == np.uint8:
+        return 0.0, 255.0
+    if samples.dtype.kind == "u" and samples.dtype.itemsize == 2:
+        return 0.0, 2.0**bit_depth - 1
+    low, high = float(samples.min()), float(samples.max())  # not a number, if any sample is not
+    if not np.isfinite([low, high]).all():
+        raise ScanError(f"{source} holds values that are not finite.")
+    notes.append(f"stretched from {low:g} ... {high:g}, the range of its own samples")
+    return low, high
 
 
-def _deep(
-    image: Image.Image, tags: Mapping[int, Any], source: str, notes: list[str]
-) -> tuple[NDArray[np.float32], int]:
-    """Pixels (H, W) in [0, 1] of samples of more than 8 bits or with a sign, and the bits a sample had."""
-    samples: NDArray[Any] = np.asarray(image)
-    whole = image.mode.startswith("I;16")
-    bit_depth = int((tags.get(_BITS) or (16 if whole else 32,))[0])
-    if whole and not _is_signed(tags):
-        low, high = 0.0, 2.0**bit_depth - 1
-    else:
-        if image.mode == "I" and bit_depth == 32 and not _is_signed(tags):
-            samples = samples.view(np.uint32)  # Pillow has no such mode: it keeps the bits and calls them signed
-        elif image.mode == "L":
-            samples = samples.view(np.int8)  # nor this one
-        low, high = float(samples.min()), float(samples.max())  # not a number, if any sample is not
-        if not np.isfinite([low, high]).all():
-            raise ScanError(f"{source} holds values that are not finite.")
-        notes.append(f"stretched from {low:g} ... {high:g}, the range of its own samples")
+def _scaled(samples: Array, zero: float, one: float, opacity: Array | None) -> NDArray[np.float32]:
+    """Pixels in [0, 1], of which `zero` becomes 0. In bands, so that double precision takes memory for one only."""
     pixels = np.empty(samples.shape, np.float32)
-    for rows in _bands(samples.shape):
-        band = (samples[rows].astype(np.float64) - low) / ((high - low) or 1)
-        pixels[rows] = 1 - band if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else band
-    if isinstance(clear := image.info.get("transparency"), int):  # the one level of a PNG that is transparent
-        pixels[samples == clear] = 0
-        notes.append("transparency laid over black")
-    return pixels, bit_depth
+    step = max(1, _BAND // samples.shape[1])
+    for row in range(0, samples.shape[0], step):
+        rows = slice(row, row + step)
+        band = (samples[rows].astype(np.float64) - zero) / ((one - zero) or 1)
+        pixels[rows] = band if opacity is None else band * (opacity[rows] / 255)
+    return pixels
 
 
-def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of an image by the band, so that double precision takes memory for one band only."""
-    step = max(1, _BAND // shape[1])
-    return (slice(row, row + step) for row in range(0, shape[0], step))
+def _gif_frames(file: BinaryIO) -> int:
+    """Frames of a GIF, which has to be read to its end for them. Not by the image that was read: it would move on."""
+    file.seek(0)
+    try:
+        return GifImageFile(file).n_frames
+    except Exception:
+        return 1

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from neurodense.errors import ScanError
-from neurodense.scans.raster import MAX_PIXELS, read_raster
+from neurodense.scans.raster import read_raster
 from neurodense.scans.scan import Scan
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
