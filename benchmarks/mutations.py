@@ -59,14 +59,14 @@ def seeds(pixels: NDArray[np.uint8]) -> list[Seed]:
         Seed("JPEG baseline", _saved(colour, "JPEG")),
         Seed("JPEG progressive", _saved(colour, "JPEG", progressive=True)),
         Seed("JPEG CMYK", _saved(colour.convert("CMYK"), "JPEG")),
-        Seed("PNG 8 bit", _saved(grey, "PNG", exif=turned), _png_sums),
-        Seed("PNG 8 bit", _saved(colour, "PNG"), _png_sums),
-        Seed("PNG 8 bit", _saved(clear, "PNG"), _png_sums),
-        Seed("PNG 16 bit", _saved(deep, "PNG"), _png_sums),
-        Seed("PNG palette", _saved(colour.quantize(16), "PNG", transparency=3), _png_sums),
-        Seed("PNG 1 bit", _saved(grey.convert("1"), "PNG"), _png_sums),
-        Seed("PNG interlaced", _interlaced(pixels), _png_sums),
-        Seed("PNG animated", _saved(grey, "PNG", **pages), _png_sums),
+        Seed("PNG 8 bit", _saved(grey, "PNG", exif=turned), png_sums),
+        Seed("PNG 8 bit", _saved(colour, "PNG"), png_sums),
+        Seed("PNG 8 bit", _saved(clear, "PNG"), png_sums),
+        Seed("PNG 16 bit", _saved(deep, "PNG"), png_sums),
+        Seed("PNG palette", _saved(colour.quantize(16), "PNG", transparency=3), png_sums),
+        Seed("PNG 1 bit", _saved(grey.convert("1"), "PNG"), png_sums),
+        Seed("PNG interlaced", interlaced(pixels), png_sums),
+        Seed("PNG animated", _saved(grey, "PNG", **pages), png_sums),
         Seed("TIFF 8 bit", _saved(grey, "TIFF", exif=turned)),
         Seed("TIFF 8 bit", _saved(colour, "TIFF")),
         Seed("TIFF 16 bit", _saved(deep, "TIFF")),
@@ -222,7 +222,7 @@ def _saved(image: Image.Image, format_: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _png_sums(content: bytes) -> bytes:
+def png_sums(content: bytes) -> bytes:
     """A PNG with the check sums of its chunks put right, as far as the chunks can be followed."""
     mended, place = bytearray(content), 8
     while place + 12 <= len(mended):
@@ -234,7 +234,7 @@ def _png_sums(content: bytes) -> bytes:
     return bytes(mended)
 
 
-def _interlaced(pixels: NDArray[np.uint8]) -> bytes:
+def interlaced(pixels: NDArray[np.uint8]) -> bytes:
     """An 8-bit grey PNG in the seven passes of Adam7 (PNG 3rd edition, 8.1), which Pillow does not write."""
     steps = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     passes = (pixels[row::down, column::right] for row, column, down, right in steps)
@@ -242,7 +242,7 @@ def _interlaced(pixels: NDArray[np.uint8]) -> bytes:
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 0, 0, 0, 1)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
     body = b"".join(struct.pack(">I", len(data)) + kind + data + bytes(4) for kind, data in chunks)
-    return _png_sums(b"\x89PNG\r\n\x1a\n" + body)
+    return png_sums(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def _run_lengths(pixels: NDArray[np.uint8]) -> bytes:

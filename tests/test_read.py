@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import mutations
 from neurodense.errors import DataError, ScanError
 from neurodense.scans import raster, read
 from neurodense.scans.read import SUFFIXES, read_scan
@@ -520,13 +521,13 @@ def test_a_file_that_vanishes_or_shrinks_while_it_is_read(tmp_path, grey, monkey
         patch.setattr(read.Path, "stat", gone)
         refused(path, "does not exist")
     path = saved(tmp_path / "x.tif", grey)
-    pages = raster._pages
+    pages = raster.count_pages
 
     def shrinks(file, source):
         os.truncate(path, 100)
         return pages(file, source)
 
-    monkeypatch.setattr(raster, "_pages", shrinks)
+    monkeypatch.setattr(raster, "count_pages", shrinks)
     refused(path, "")
 
 
@@ -554,6 +555,42 @@ def test_a_tiff_that_points_beyond_its_end(tmp_path, grey):
     content[4:8] = struct.pack("<I", 2**31)
     path.write_bytes(content)
     refused(path, "")
+
+
+@pytest.mark.parametrize("height", [13, 2000])
+@pytest.mark.parametrize("kind", ["PNG", "interlaced PNG", "TIFF", "tiled TIFF", "planar TIFF", "packed TIFF", "BMP"])
+def test_rows_that_are_not_in_the_file_are_no_black_ones(tmp_path, rng, kind, height):
+    """A header that claims more rows than the file has: Pillow leaves them black in most of these."""
+    path = tmp_path / "x"
+    samples = rng.integers(0, 256, (ROWS, COLUMNS), dtype=np.uint8)
+    if kind == "PNG":
+        png(path, samples, 8, 0, height=height)
+    elif kind == "interlaced PNG":
+        content = bytearray(mutations.interlaced(samples))
+        struct.pack_into(">I", content, 20, height)
+        path.write_bytes(mutations.png_sums(bytes(content)))
+    elif kind == "BMP":
+        content = bytearray(saved(path, samples, format="BMP").read_bytes())
+        struct.pack_into("<i", content, 22, height)
+        path.write_bytes(content)
+    elif kind == "TIFF":
+        tiff(path, samples, 8, t257=height)
+    elif kind == "tiled TIFF":
+        tiles = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+        tiff(path, tiles, 8, t257=height + 4, t273=None, t278=None, t279=None, t322=16, t323=16, t324=8, t325=256)
+    elif kind == "planar TIFF":
+        tiff(path, samples, 8, photometric=2, t277=3, t284=2)
+    else:
+        saved(path, samples, format="TIFF", compression="tiff_lzw")
+        content = bytearray(path.read_bytes())
+        field = content.index(struct.pack("<HHIH", 257, 3, 1, ROWS)) + 8
+        content[field : field + 2] = struct.pack("<H", height)
+        path.write_bytes(content)
+    refused(path, "")
+
+
+def test_a_png_with_more_pixels_than_it_says_is_read(tmp_path, grey):
+    check(png(tmp_path / "x.png", grey, 8, 0, height=ROWS - 2), grey[:-2] / 255, 8)
 
 
 def quickly(path, seconds=2.0):

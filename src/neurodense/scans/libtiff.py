@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -49,7 +50,8 @@ def _listen() -> Any:
             if before[0]:
                 before[0](module, text, values)
         elif len(said) < 10:
-            said.append(b": ".join(part for part in (module, text) if part).decode("latin-1"))
+            words = b": ".join(part for part in (module, text) if part).decode("latin-1")
+            said.append(re.sub(r"%[-+ #0-9.*]*[hlqjzt]*[a-zA-Z]", "...", words))  # the values are left where they are
 
     handle = _HANDLER(hear)
     address = install(ctypes.cast(handle, ctypes.c_void_p))

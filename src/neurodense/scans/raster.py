@@ -22,8 +22,6 @@ was done to this file.
 from __future__ import annotations
 
 import logging
-import struct
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -41,6 +39,7 @@ from neurodense.errors import ScanError
 from neurodense.scans.libtiff import complaints
 from neurodense.scans.quiet import quiet
 from neurodense.scans.scan import Scan
+from neurodense.scans.structure import Passes, check_png, count_pages
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints its errors where nobody set up logging
 
@@ -48,9 +47,6 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
 MAX_PIXELS = 2**26  # 8192 x 8192
 MIN_SIDE = 8  # fewer pixels than this on a side show no anatomy
 
-_MAX_PAGES = 100_000  # that are counted
-_MAX_TAGS = 1000  # of a TIFF's first page: Pillow takes 13 microseconds for each, and real files have a few dozen
-_MAX_PASSES = 100  # of a JPEG, as libtiff has it: real files have a dozen, and each may cost a whole decoding
 _BAND = 2**20  # pixels that are worked on at a time in double precision
 
 Array = NDArray[Any]
@@ -82,6 +78,7 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 
 _TAGS = _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # values of the second and the last
+_WIDTH, _LENGTH, _PLANES, _SEPARATE = 256, 257, 284, 2  # more tags, and a value of the last
 
 
 def _srgb(lightness: float) -> float:
@@ -112,9 +109,9 @@ def read_raster(file: BinaryIO, source: str) -> Scan:
         raise ScanError(f"{source} is no {', '.join(FORMATS)} that can be read, whatever its name says.")
     pages = 1
     if format_ == "PNG":
-        _check_sums(file)
+        check_png(file, MAX_PIXELS)
     elif format_ == "TIFF":
-        pages = _pages(file, source)
+        pages = count_pages(file, source)
     file.seek(0)
     notes: list[str] = []
     with quiet("PIL"):
@@ -128,8 +125,14 @@ def read_raster(file: BinaryIO, source: str) -> Scan:
         if tags and tags[_PHOTOMETRIC] is None:
             raise ScanError(f"{source} is a TIFF that does not say whether zero is black or white.")
         frames = getattr(image, "n_frames", 1) if format_ in ("PNG", "WEBP") else 1
+        if isinstance(image, TiffImageFile) and not _is_covered(image):
+            raise ScanError(f"{source} is a TIFF whose strips or tiles do not cover its {width} x {height} pixels.")
         with complaints() as said:
-            image.load()
+            try:
+                image.load()
+            except OSError:
+                if not said:
+                    raise
         if said:
             raise OSError(f"libtiff says {said[0]}")
         turn = _turn(image, tags, notes)
@@ -152,7 +155,7 @@ def _open(file: BinaryIO, format_: str, source: str) -> ImageFile.ImageFile:
     """Read the header. Not by `Image.open`, which keeps to itself why a plugin would not have the file."""
     try:
         if format_ == "JPEG":  # Pillow asks for read, seek and tell, no more
-            return JpegImageFile(_Passes(file, source))  # type: ignore[arg-type]
+            return JpegImageFile(Passes(file, source))  # type: ignore[arg-type]
         return _PLUGINS[format_](file)
     except SyntaxError as error:
         reason = str(error)
@@ -161,68 +164,11 @@ def _open(file: BinaryIO, format_: str, source: str) -> ImageFile.ImageFile:
         raise ScanError(f"{source} is a {format_} that is not read: {reason}.") from error
 
 
-class _Passes:
-    """A JPEG file that ends with an error once it had more passes (scans, T.81 B.2.3) than any real one.
-
-    A pass over a large image takes 14 bytes to ask for and tens of milliseconds to do, so that a small file could
-    keep a reader for hours.
-    """
-
-    def __init__(self, file: BinaryIO, source: str) -> None:
-        self._file, self._source, self._passes = file, source, 0
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._passes += data.count(b"\xff\xda")
-        if self._passes > _MAX_PASSES:
-            raise ScanError(f"{self._source} is a JPEG of more than {_MAX_PASSES} passes, as no camera writes one.")
-        return data
-
-
-def _check_sums(file: BinaryIO) -> None:
-    """Compare the check sum of every chunk of a PNG: Pillow passes over those of the pixels."""
-    file.seek(8)
-    kind = b""
-    while kind != b"IEND":
-        header = file.read(8)
-        if len(header) < 8:
-            raise OSError("it is cut off")
-        length, kind = struct.unpack(">I4s", header)
-        crc = zlib.crc32(kind)
-        while length > 0:
-            part = file.read(min(length, 2**16))
-            if not part:
-                raise OSError("it is cut off")
-            crc, length = zlib.crc32(part, crc), length - len(part)
-        if file.read(4) != crc.to_bytes(4, "big"):
-            raise OSError(f"the check sum of its {kind.decode('latin-1')!r} chunk is wrong")
-
-
-def _pages(file: BinaryIO, source: str) -> int:
-    """Count the directories of a TIFF, up to the first that cannot be reached, came before or is one too many.
-
-    Pillow's own count reads all that they point to, and takes minutes where a hostile file makes them overlap.
-    """
-    file.seek(0)
-    head = file.read(16)
-    order = "<" if head[:1] == b"I" else ">"
-    big = 43 in head[2:4]
-    number, entry, place = ("Q", 20, "Q") if big else ("H", 12, "I")
-    seen: set[int] = set()
-    try:
-        (at,) = struct.unpack_from(order + place, head, 8 if big else 4)
-        while at and at < 2**63 and at not in seen and len(seen) < _MAX_PAGES:
-            file.seek(at)
-            (entries,) = struct.unpack(order + number, file.read(struct.calcsize(number)))
-            if entries > _MAX_TAGS and not seen:
-                raise ScanError(f"{source} is a TIFF with {entries:,} tags; no more than {_MAX_TAGS:,} are read.")
-            seen.add(at)
-            file.seek(at + struct.calcsize(number) + entry * entries)
-            (at,) = struct.unpack(order + place, file.read(struct.calcsize(place)))
-    except (struct.error, OSError, ValueError, OverflowError):
-        pass
-    return max(1, len(seen))
+def _is_covered(image: TiffImageFile) -> bool:
+    """False where Pillow would leave pixels of a TIFF black because no strip or tile has them."""
+    corner = image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]
+    layers = len(image.getbands()) if image.tag_v2.get(_PLANES, 1) == _SEPARATE else 1
+    return image.tile[0][0] == "libtiff" or sum((tile[1] or ())[2:] == corner for tile in image.tile) >= layers
 
 
 def _unread(file: BinaryIO) -> str:
