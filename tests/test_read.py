@@ -589,6 +589,11 @@ def test_rows_that_are_not_in_the_file_are_no_black_ones(tmp_path, rng, kind, he
     refused(path, "")
 
 
+def test_a_tile_is_no_larger_than_the_largest_image(tmp_path, grey):
+    path = tiff(tmp_path / "x.tif", grey, 8, t259=8, t322=40_000, t323=40_000, t324=8, t325=60, t273=None, t279=None)
+    refused(path, "is a TIFF in tiles of 40000 x 40000 pixels; at most 67,108,864 are read")
+
+
 def test_a_png_with_more_pixels_than_it_says_is_read(tmp_path, grey):
     check(png(tmp_path / "x.png", grey, 8, 0, height=ROWS - 2), grey[:-2] / 255, 8)
 

@@ -78,7 +78,7 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 
 _TAGS = _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # values of the second and the last
-_WIDTH, _LENGTH, _PLANES, _SEPARATE = 256, 257, 284, 2  # more tags, and a value of the last
+_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH, _PLANES, _SEPARATE = 256, 257, 322, 323, 284, 2  # and a value of the last
 
 
 def _srgb(lightness: float) -> float:
@@ -121,12 +121,8 @@ def read_raster(file: BinaryIO, source: str) -> Scan:
             raise ScanError(f"{source} is {width} x {height} pixels; at most {MAX_PIXELS:,} in all are read.")
         if min(width, height) < MIN_SIDE:
             raise ScanError(f"{source} is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
-        tags = {tag: image.tag_v2.get(tag) for tag in _TAGS} if isinstance(image, TiffImageFile) else {}
-        if tags and tags[_PHOTOMETRIC] is None:
-            raise ScanError(f"{source} is a TIFF that does not say whether zero is black or white.")
+        tags = _checked_tags(image, source) if isinstance(image, TiffImageFile) else {}
         frames = getattr(image, "n_frames", 1) if format_ in ("PNG", "WEBP") else 1
-        if isinstance(image, TiffImageFile) and not _is_covered(image):
-            raise ScanError(f"{source} is a TIFF whose strips or tiles do not cover its {width} x {height} pixels.")
         with complaints() as said:
             try:
                 image.load()
@@ -164,11 +160,23 @@ def _open(file: BinaryIO, format_: str, source: str) -> ImageFile.ImageFile:
         raise ScanError(f"{source} is a {format_} that is not read: {reason}.") from error
 
 
-def _is_covered(image: TiffImageFile) -> bool:
-    """False where Pillow would leave pixels of a TIFF black because no strip or tile has them."""
-    corner = image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]
-    layers = len(image.getbands()) if image.tag_v2.get(_PLANES, 1) == _SEPARATE else 1
-    return image.tile[0][0] == "libtiff" or sum((tile[1] or ())[2:] == corner for tile in image.tile) >= layers
+def _checked_tags(image: TiffImageFile, source: str) -> dict[int, Any]:
+    """The tags that the rules ask for, once those of the layout agree with the size.
+
+    Pillow leaves pixels black that no strip or tile has, and libtiff fills a whole tile however small the image is.
+    """
+    tags = image.tag_v2
+    if tags.get(_PHOTOMETRIC) is None:
+        raise ScanError(f"{source} is a TIFF that does not say whether zero is black or white.")
+    across, down = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
+    if not isinstance(across, int) or not isinstance(down, int) or across * down > MAX_PIXELS:
+        raise ScanError(f"{source} is a TIFF in tiles of {across} x {down} pixels; at most {MAX_PIXELS:,} are read.")
+    corner = tags[_WIDTH], tags[_LENGTH]
+    layers = len(image.getbands()) if tags.get(_PLANES, 1) == _SEPARATE else 1
+    by_libtiff = bool(image.tile) and image.tile[0][0] == "libtiff"  # which looks itself
+    if not by_libtiff and sum((tile[1] or ())[2:] == corner for tile in image.tile) < layers:
+        raise ScanError(f"{source} is a TIFF whose strips or tiles do not cover its {corner[0]} x {corner[1]} pixels.")
+    return {tag: tags.get(tag) for tag in _TAGS}
 
 
 def _unread(file: BinaryIO) -> str:

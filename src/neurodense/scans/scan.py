@@ -26,7 +26,7 @@ class Scan:
         pixels: float32, shape (H, W), rows from top to bottom, range [0, 1], 0 black.
         source: Where it came from, as the caller named it; a slice of a volume has its number behind a `#`, from 1.
         bit_depth: Bits a sample had in the file: 1, 8, 12, 16, 32 or 64; 8 where Pillow gives 8 of more.
-        format: What the file is: JPEG, PNG, TIFF, BMP, WEBP, DICOM or NIfTI.
+        format: What the file is: JPEG, PNG, TIFF, BMP, WEBP, GIF, DICOM or NIfTI.
         spacing: Millimetres between rows and between columns; None where the file does not say.
         orientation: Two letters: where in the patient (Left, Right, Anterior, Posterior, Superior, Inferior) the
             picture's right edge and its lower edge lie, so that "LP" is an axial slice as a radiologist sees it. None
