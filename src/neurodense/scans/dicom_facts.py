@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class Facts:
         i, j = max(pairs, key=lambda pair: round(abs(row[pair[0]]) + abs(column[pair[1]]), 9))
         return _TOWARDS[i][row[i] < 0] + _TOWARDS[j][column[j] < 0]
 
-    @property
+    @cached_property
     def place(self) -> float | None:
         """Millimetres along the normal of the slice; slices of one stack follow each other in this."""
         if self.axes is None or self.position is None:

@@ -207,17 +207,16 @@ def _windows(looks: Sequence[Look | None]) -> list[Window]:
 
 def _sources(volumes: Sequence[Sequence[Slice]]) -> list[str]:
     """A name for each volume; see `Series.source`."""
-    bases = [_base({one.file.path for one in volume}) for volume in volumes]
-    names = []
-    for base, volume in zip(bases, volumes, strict=True):
-        same = [other for other, its in zip(volumes, bases, strict=True) if its == base]
-        numbers = [other[0].file.series_number for other in same]
-        if len(same) == 1:
-            names.append(base)
-        elif None not in numbers and len(set(numbers)) == len(same):
-            names.append(f"{base} [series {volume[0].file.series_number}]")
-        else:
-            names.append(f"{base} [{1 + next(i for i, other in enumerate(same) if other is volume)}]")
+    names = [_base({one.file.path for one in volume}) for volume in volumes]
+    alike: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        alike[name].append(index)
+    for name, indices in alike.items():
+        numbers = [volumes[index][0].file.series_number for index in indices]
+        told = None not in numbers and len(set(numbers)) == len(indices)
+        for turn, index in enumerate(indices, 1):
+            if len(indices) > 1:
+                names[index] = f"{name} [series {numbers[turn - 1]}]" if told else f"{name} [{turn}]"
     return names
 
 
