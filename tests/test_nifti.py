@@ -213,7 +213,7 @@ def test_one_bright_voxel_darkens_nothing(tmp_path):
 
 
 def test_a_large_volume_is_windowed_by_a_sample(tmp_path, monkeypatch):
-    voxels = np.random.default_rng(0).gamma(3, 100, (64, 64, 20)).astype(np.float32)
+    voxels = np.random.default_rng(0).gamma(3, 100, (64, 64, 60)).astype(np.float32)
     path = save(tmp_path / "v.nii", voxels, lps_affine())
     whole = read_nifti(path).window
     monkeypatch.setattr("neurodense.scans.nifti.SAMPLE", voxels.size // 9)
