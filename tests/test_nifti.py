@@ -57,7 +57,7 @@ def shown(values):
 
 def stack(volume):
     """All its slices, (slices, rows, columns)."""
-    return np.stack([volume.slice(k).pixels for k in range(1, len(volume) + 1)])
+    return np.stack([volume.read(k).pixels for k in range(len(volume))])
 
 
 def reference(path):
@@ -95,10 +95,10 @@ def test_all_48_axis_orders_give_the_same_pictures(tmp_path, kind):
             volume = read_nifti(path)
             np.testing.assert_allclose(stack(volume), wanted, atol=1e-6)
             np.testing.assert_allclose(stack(volume), reference(path), atol=1e-6)
-            scan = volume.slice(4)
+            scan = volume.read(3)
             assert (scan.source, scan.orientation, scan.plane, scan.format) == (f"{path}#4", "LP", "axial", "NIfTI")
             assert scan.spacing == pytest.approx((1.1, 0.8))
-            assert volume.step_mm == pytest.approx(3.0)
+            assert volume.gap == pytest.approx(3.0)
             assert scan.notes == ()
 
 
@@ -111,7 +111,7 @@ def test_an_oblique_volume_goes_to_the_nearest_axes(tmp_path, degrees):
     volume = read_nifti(path)
     np.testing.assert_allclose(stack(volume), reference(path), atol=1e-6)
     np.testing.assert_allclose(stack(volume), shown(head()).transpose(2, 1, 0), atol=1e-6)
-    assert volume.slice(1).spacing == pytest.approx((1.1, 0.8))
+    assert volume.read(0).spacing == pytest.approx((1.1, 0.8))
     assert any(f"tilted by {degrees} degrees" in note for note in volume.notes) is (degrees > 20)
 
 
@@ -137,12 +137,11 @@ def test_no_orientation_is_said(tmp_path):
     patched(path, 252, "<hh", 0, 0)
     volume = read_nifti(path)
     assert volume.orientation is None
-    assert volume.step_mm is None
-    assert volume.slice(1).plane is None
+    assert volume.read(0).plane is None
     assert "no usable orientation" in volume.notes[0]
     np.testing.assert_allclose(stack(volume), reference(path), atol=1e-6)  # nibabel falls back to the same axes
     np.testing.assert_allclose(stack(volume), shown(head())[:, ::-1].transpose(2, 1, 0), atol=1e-6)
-    assert volume.slice(1).spacing == (1, 1)
+    assert volume.read(0).spacing == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +156,8 @@ def test_spacing_is_in_millimetres(tmp_path, sizes, unit, wanted):
     nib.save(image, tmp_path / "v.nii")
     path = patched(patched(tmp_path / "v.nii", 80, "<3f", *sizes), 123, "<B", unit)
     volume = read_nifti(path)
-    assert volume.slice(1).spacing == (None if wanted is None else pytest.approx(wanted))
-    assert volume.step_mm == pytest.approx(2)
+    assert volume.read(0).spacing == (None if wanted is None else pytest.approx(wanted))
+    assert volume.gap == pytest.approx(2)
     np.testing.assert_allclose(stack(volume), shown(head()).transpose(2, 1, 0), atol=1e-6)
 
 
@@ -174,8 +173,8 @@ def test_every_kind_of_number(tmp_path, dtype):
     nib.save(image, path)
     volume = read_nifti(path)
     np.testing.assert_allclose(stack(volume), shown(voxels).transpose(2, 1, 0), atol=1e-6)
-    assert volume.slice(1).bit_depth == np.dtype(dtype).itemsize * 8
-    pixels = volume.slice(1).pixels
+    assert volume.read(0).bit_depth == np.dtype(dtype).itemsize * 8
+    pixels = volume.read(0).pixels
     assert pixels.dtype == np.float32
     assert pixels.flags.c_contiguous
     assert pixels.shape == (12, 10)
@@ -248,7 +247,7 @@ def test_colour_is_luma(tmp_path, names):
     if names == "RGBA":
         wanted = wanted * values[..., 3] / 255
     np.testing.assert_allclose(stack(volume), wanted.transpose(2, 1, 0), atol=1e-6)
-    assert volume.slice(1).bit_depth == 8
+    assert volume.read(0).bit_depth == 8
 
 
 # ---- dimensions and files ----------------------------------------------------------------------------------------
@@ -268,8 +267,8 @@ def test_one_slice_goes_by_the_name_of_the_file(tmp_path):
         path = save(tmp_path / "v.nii", voxels, lps_affine())
         volume = read_nifti(path, "named")
         assert len(volume) == 1
-        assert volume.slice(1).source == "named"
-        np.testing.assert_allclose(volume.slice(1).pixels, shown(head()[..., 3]).T, atol=1e-6)
+        assert volume.read(0).source == "named"
+        np.testing.assert_allclose(volume.read(0).pixels, shown(head()[..., 3]).T, atol=1e-6)
 
 
 def test_a_coronal_slice_has_no_axial_picture(tmp_path):

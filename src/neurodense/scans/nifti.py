@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
 from neurodense.scans.nifti_file import first_volume
-from neurodense.scans.read import MIN_SIDE
 from neurodense.scans.scan import Scan
 
 SUFFIXES = frozenset({".nii", ".nii.gz"})
@@ -38,6 +37,7 @@ SAMPLE = 2**22
 OBLIQUE_DEG = 20
 """Slices tilted by more are said to be: clinical ones follow the skull base, some 10 to 15 degrees off."""
 
+MIN_SIDE = 8  # fewer pixels than this on a side show no anatomy
 _UNITS = {1: 1000.0, 3: 0.001}  # millimetres in a metre and in a micron, by their codes in xyzt_units
 _LUMA = {"R": 0.299, "G": 0.587, "B": 0.114}
 _FLAT = 1e-3
@@ -45,7 +45,7 @@ _FLAT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Axial slices from the feet upwards; `slice` gives one.
+    """Axial slices from the feet upwards; `read` gives one.
 
     Attributes:
         source: The file, as the caller named it.
@@ -53,7 +53,7 @@ class Volume:
         window: The values that become 0 and 1; None for colour.
         sign: -1 where the scale factor is negative and the voxels count as inverted, else 1.
         spacing: Millimetres between rows and between columns, or None.
-        step_mm: Millimetres between slices; None where that or the upward direction is not known.
+        gap: Millimetres between slices; None where that is not known.
         orientation: "LP", or None where the file does not say.
         notes: What a reader of a result should know.
     """
@@ -63,16 +63,16 @@ class Volume:
     window: tuple[float, float] | None
     sign: float
     spacing: tuple[float, float] | None
-    step_mm: float | None
+    gap: float | None
     orientation: str | None
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
         return int(self.voxels.shape[2])
 
-    def slice(self, number: int) -> Scan:
-        """Slice `number`, from 1; a volume of one slice gives it under the volume's own name."""
-        plane = self.voxels[:, :, number - 1].T  # rows to the back, columns to the left
+    def read(self, index: int) -> Scan:
+        """Slice `index`, from 0; its name counts from 1, and a volume of one slice gives it under the volume's own."""
+        plane = self.voxels[:, :, index].T  # rows to the back, columns to the left
         if self.window is None:
             pixels, bit_depth = _luma(plane), 8
         else:
@@ -81,7 +81,7 @@ class Volume:
                 values = (plane.astype(np.float64) * self.sign - low) / (high - low)
             pixels = np.where(np.isfinite(values), values, 0).clip(0, 1).astype(np.float32)
             bit_depth = plane.dtype.itemsize * 8
-        source = f"{self.source}#{number}" if len(self) > 1 else self.source
+        source = f"{self.source}#{index + 1}" if len(self) > 1 else self.source
         pixels = np.ascontiguousarray(pixels)
         return Scan(pixels, source, bit_depth, "NIfTI", self.spacing, self.orientation, self.notes)
 
@@ -131,7 +131,7 @@ def _oriented(voxels: NDArray[Any], header: Any, source: str, notes: list[str]) 
         None if voxels.dtype.names else _window(voxels, sign, source),
         sign,
         None if x_mm is None or y_mm is None else (y_mm, x_mm),
-        None if affine is None else z_mm,
+        z_mm,
         None if affine is None else "LP",
         tuple(notes),
     )

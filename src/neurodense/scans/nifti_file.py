@@ -45,6 +45,8 @@ def first_volume(path: Path, source: str) -> tuple[Any, NDArray[Any], int]:
         ScanError: The file is missing, truncated, damaged, no NIfTI, or states what cannot be or is not read.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for a writer
+            raise ScanError(f"{source} is a pipe, a socket or a device, not a file.")
         with _opened(path) as file:
             return _parts(path, file, source)
     except FileNotFoundError:

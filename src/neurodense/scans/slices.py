@@ -115,7 +115,7 @@ def brain_slices(slices: Sequence[NDArray[np.float32]], step_mm: float | None = 
     below, above = np.flatnonzero(~enough[:largest]), np.flatnonzero(~enough[largest:])
     first = int(below[-1]) + 1 if below.size else 0
     last = largest + int(above[0]) - 1 if above.size else len(slices) - 1
-    if step_mm is not None:
+    if step_mm:
         first = max(first, last - int(HEAD_MM // step_mm))
     return range(first + 1, last + 2)
 
