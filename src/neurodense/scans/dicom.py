@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
 from neurodense.scans.dicom_facts import Facts, number, read_facts
-from neurodense.scans.dicom_frame import COLOUR, PALETTE, Layout, read_layout, stored_values
+from neurodense.scans.dicom_frame import stored_values
 from neurodense.scans.dicom_grey import Look, Window, luma, measured, on_grid
 from neurodense.scans.dicom_header import Header, check_values, is_dicom, read_header
+from neurodense.scans.dicom_layout import COLOUR, PALETTE, Layout, read_layout
 from neurodense.scans.dicom_luts import Lut, read_lut
 from neurodense.scans.guard import guarded
 from neurodense.scans.scan import Scan
@@ -139,7 +140,7 @@ class DicomFile:
                 file = read_header(raw, self.source).file if self.layout.inflated else raw
                 return stored_values(self.layout, file, frame, self.source)
 
-        return guarded(self.source, decode)
+        return guarded(self.source, "pixels", decode)
 
     def _luma(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         if self.palette is None:
@@ -162,13 +163,18 @@ def open_dicom(path: str | Path, source: str | None = None) -> DicomFile:
 
     def read() -> DicomFile:
         if not is_dicom(path):
-            path.open("rb").close()  # its own error goes first
+            if path.is_file():
+                path.open("rb").close()  # what hinders that says more
+            elif path.exists():
+                raise ScanError(f"{name} is no file.")
+            else:
+                raise FileNotFoundError
             raise ScanError(f"{name} is no DICOM file.")
         with path.open("rb") as raw:
             header = read_header(raw, name)
             return _described(header, path, name)
 
-    return guarded(name, read)
+    return guarded(name, "header", read)
 
 
 def _described(header: Header, path: Path, source: str) -> DicomFile:

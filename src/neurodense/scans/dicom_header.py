@@ -42,7 +42,7 @@ PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7F
 
 UNDEFINED = 0xFFFFFFFF
 MAX_READS = 1_000_000  # an element takes two or three; an object of 10,000 frames has some 300,000 elements
-MAX_INFLATED = 1 << 30  # bytes of a deflated file, written out
+MAX_INFLATED = 1 << 29  # bytes of a deflated file, written out
 MAX_VALUE = 1 << 20  # bytes of one element; a look-up table has at most 128 KiB
 MAX_VALUE_A_FRAME = 1 << 13  # more for each frame: its functional groups, its offset
 
@@ -88,6 +88,8 @@ def is_dicom(path: str | Path) -> bool:
     not DICOM.
     """
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            return False
         with Path(path).open("rb") as file:
             start = file.read(4096)
             size = os.fstat(file.fileno()).st_size

@@ -33,11 +33,12 @@ def _silence() -> None:
         logging.getLogger(name).addFilter(_silent)
 
 
-def guarded(source: str, job: Callable[[], T]) -> T:
+def guarded(source: str, part: str, job: Callable[[], T]) -> T:
     """Give what `job` gives.
 
     Args:
         source: The name of the file in errors.
+        part: What is read, for the error: "header" or "pixels".
         job: Reads the file. It raises ScanError for what it finds wrong itself.
 
     Raises:
@@ -60,7 +61,7 @@ def guarded(source: str, job: Callable[[], T]) -> T:
             problem = "holds sequences nested deeper than any picture needs."
         except Exception as error:  # a parser fed with anything raises anything
             reason = error.strerror if isinstance(error, OSError) else None
-            problem = f"cannot be opened: {reason}." if reason else "is damaged: its DICOM elements cannot be read."
+            problem = f"cannot be opened: {reason}." if reason else f"is damaged: its {part} cannot be read."
         finally:
             _quiet.on = outer
     raise ScanError(f"{source} {problem}")  # outside the handler, so that no chain leads to the library's words
