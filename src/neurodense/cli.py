@@ -153,10 +153,12 @@ def evaluate(
     from neurodense.evaluation.tables import print_metrics
     from neurodense.inference.predictor import Predictor
     from neurodense.inference.table import model_notes
+    from neurodense.scans.slices import Slices
     from neurodense.screen import Screen
 
+    chosen = Slices.parse(slices)
     screen, predictor = Screen.on_stderr(), Predictor(model)
-    result = measure(data, predictor, split=split, part=part, groups=groups, slices=slices, screen=screen)
+    result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
     title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
     notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
