@@ -179,24 +179,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(phantoms: Path, tmp_path: Path)
         train(phantoms, tmp_path / "run", hot, cache=False)
 
 
-def test_class_weights_are_those_of_scikit_learn(phantoms: Path, head_first: Recipe, tmp_path: Path) -> None:
-    import numpy as np
-    from sklearn.utils.class_weight import compute_class_weight
-
-    from neurodense.training.fit import Fit
-
-    targets = [0, 0, 0, 1, 2, 2]
-    fake = type("Images", (), {"classes": ["a", "b", "c"], "targets": [*targets, 1, 1]})()
-    setting = type("S", (), {"images": fake, "train_count": 6, "arithmetic": type("A", (), {"device": "cpu"})()})()
-    fit = Fit.__new__(Fit)
-    fit.recipe, fit.setting = head_first.model_copy(update={"class_weights": "balanced"}), setting
-    weights = fit._class_weights()
-    assert weights is not None
-    np.testing.assert_allclose(
-        weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6
-    )
-
-
 # A process that kills itself with SIGKILL at a chosen moment: the n-th call of a function, before or after it.
 GO = """
 import os, signal, sys

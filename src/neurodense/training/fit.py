@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from neurodense.errors import RunError
 from neurodense.evaluation.metrics import Metrics, measure
@@ -28,6 +27,7 @@ from neurodense.training.batches import CachedSource, PlainSource, Source, view_
 from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.journal import Journal
+from neurodense.training.loss import Loss
 from neurodense.training.network import Network, trainable_parameters, training_mode
 from neurodense.training.optimise import MovingAverage, learning_rate, moving_tensors, new_optimizer
 from neurodense.training.precision import Arithmetic
@@ -75,7 +75,8 @@ class Fit:
         self.after_checkpoint = after_checkpoint
         self.position = Position()
         self.steps_an_epoch = math.ceil(setting.train_count / recipe.batch_size)
-        self.class_weights = self._class_weights()
+        known = setting.images.targets[: setting.train_count]
+        self.loss = Loss(recipe, known, len(setting.images.classes), setting.arithmetic)
 
     def run(self, start: Checkpoint) -> None:
         """Train from `start` to the end of the recipe; leaves checkpoints/last and best."""
@@ -210,11 +211,7 @@ class Fit:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 torch.manual_seed(generator_of(setting.seed, "dropout", index, epoch, number).initial_seed())
-                with setting.arithmetic.autocast():
-                    logits = suffix(x)
-                loss = functional.cross_entropy(
-                    logits.float(), targets, weight=self.class_weights, label_smoothing=recipe.label_smoothing
-                )
+                loss = self.loss(suffix, x, targets, setting.seed, index, epoch, number)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise RunError(
@@ -286,12 +283,3 @@ class Fit:
             self.position.stage, self.position.epoch, number, best, self.position.log_bytes, self.position.loss_scale
         )
         return is_best
-
-    def _class_weights(self) -> Tensor | None:
-        """N / (classes x n of the class), as scikit-learn's "balanced"."""
-        if self.recipe.class_weights == "none":
-            return None
-        setting = self.setting
-        counts = np.bincount(setting.images.targets[: setting.train_count], minlength=len(setting.images.classes))
-        weights = setting.train_count / (len(counts) * counts)
-        return torch.tensor(weights, dtype=torch.float32, device=setting.arithmetic.device)

@@ -88,6 +88,7 @@ class Recipe(_Checked):
     batch_size: int = Field(32, ge=2, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1, description="Before the classifier.")
     label_smoothing: float = Field(0, ge=0, lt=1)
+    mixup: float = Field(0, ge=0, le=10, description="Alpha of the Beta that images are blended by; 0 is off.")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs each class by n / (classes x n of the class), as scikit-learn does."
     )
