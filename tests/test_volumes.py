@@ -138,7 +138,7 @@ def test_the_command_line_says_what_the_api_says(
     console = Console(file=io.StringIO(), width=240)
     assert print_answers(answers, predictor.card, console) == 1
     table = console.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("#3", "(4 of 8 slices)", "(4 of 7 slices)", "4 images and studies: ", "unreadable 1", "calibrated"):
+    for part in ("#3", "(4 of 8 slices)", "(4 of 7 slices)", "4 images and studies: ", "unreadable 1", "temperature"):
         assert part in table
 
 

@@ -143,8 +143,8 @@ def evaluate(
 ) -> None:
     """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
 
-    A volume or a DICOM series counts once, by the mean of its slices' calibrated logits; slices.csv in --out has a row
-    for each slice.
+    A volume or a DICOM series counts once, by the softmax of the mean of its slices' logits over the card's
+    temperature; slices.csv in --out has a row for each slice.
     """
     from rich.console import Console
 
@@ -188,7 +188,7 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, form: str) -> No
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
-    mean of their calibrated logits.
+    softmax of the mean of their logits over the card's temperature.
     """
     from rich.console import Console
 
