@@ -11,7 +11,7 @@ import numpy as np
 
 from neurodense.errors import ScanError
 from neurodense.scans.dicom_header import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, UNDEFINED, Header
-from neurodense.scans.read import MAX_PIXELS, MIN_SIDE
+from neurodense.scans.raster import MAX_PIXELS, MIN_SIDE
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
