@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from neurodense.data.fingerprint import TURNS, Floats, turned_description
 
-ALIKE: Final = 0.75
+ALIKE: Final = 0.78
 """Least inner product of the descriptions of a candidate."""
-KEEP: Final = 24
+KEEP: Final = 10
 """Candidates kept a picture; a pair stays while it is among these for one of its two."""
 
 _BLOCK: Final = 512

@@ -31,7 +31,7 @@ TWIN: Final = 0.93
 """Least similarity of twins."""
 LINK: Final = 0.95
 """Least similarity of two pictures that make two clusters one."""
-NEIGHBOUR: Final = 0.60
+NEIGHBOUR: Final = 0.75
 """Least similarity of neighbours."""
 
 _CROPS: Final = (0.92, 0.84)
@@ -102,10 +102,13 @@ def find_twins(thumbs: Thumbs, *, advance: Callable[[int, int], None] = lambda d
     gallery = _Gallery(thumbs, distinct, lambda share: advance(int(20 * share), 100))
     candidates = nearest(gallery.views(), gallery.workers, lambda share: advance(20 + int(40 * share), 100))
     twins, near = _stars(gallery, candidates, lambda share: advance(60 + int(40 * share), 100))
-    pairs = [gallery.pair(*found) for found in twins] + [Pair(a, b, 0, 1.0, "exact") for a, b in copies]
-    neighbours = [replace(gallery.pair(*found), kind="neighbour") for found in near]
+    pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins.found] + [
+        Pair(a, b, 0, 1.0, "exact") for a, b in copies
+    ]
+    neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near.found]
     advance(100, 100)
-    return Twins(_in_order(pairs), _clusters(len(thumbs), pairs), _in_order(neighbours), blank)
+    pairs, clusters = _joined(len(thumbs), pairs)
+    return Twins(_in_order(pairs), clusters, _in_order(neighbours), blank)
 
 
 def _in_order(pairs: list[Pair]) -> tuple[Pair, ...]:
@@ -127,8 +130,8 @@ def _distinct(thumbs: Thumbs) -> tuple[NDArray[np.intp], list[tuple[int, int]], 
     return np.array([number_of[key] for key in sorted(number_of)], np.intp), copies, tuple(blank)
 
 
-def _clusters(count: int, pairs: list[Pair]) -> NDArray[np.intp]:
-    """The lowest number in the cluster of each picture, where pairs share a cluster."""
+def _joined(count: int, pairs: list[Pair]) -> tuple[list[Pair], NDArray[np.intp]]:
+    """The pairs that join two clusters when taken in turn, and of each picture the lowest number in its cluster."""
     root = list(range(count))
 
     def find(number: int) -> int:
@@ -136,10 +139,13 @@ def _clusters(count: int, pairs: list[Pair]) -> NDArray[np.intp]:
             root[number] = number = root[root[number]]
         return number
 
+    kept = []
     for pair in pairs:
-        a, b = find(pair.first), find(pair.second)
-        root[max(a, b)] = min(a, b)
-    return np.array([find(number) for number in range(count)], np.intp)
+        low, high = sorted((find(pair.first), find(pair.second)))
+        if low != high:
+            root[high] = low
+            kept.append(pair)
+    return kept, np.array([find(number) for number in range(count)], np.intp)
 
 
 class _Gallery:
@@ -203,52 +209,66 @@ class _Gallery:
         return Pair(a, b, turn, round(similarity, 4), "copy" if alike > _SAME_FRAME else "reframed")
 
 
-Found = tuple[np.void, float]
+def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[_Compared, _Compared]:
+    """Compare candidates until every picture is a centre or a centre's twin: twins, and neighbours of centres.
 
-
-def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[list[Found], list[Found]]:
-    """Compare candidates until every picture has found its centre or is one: twins, and neighbours of centres.
-
-    In each round, the pictures with more and nearer candidates than all of their own candidates become centres, and
-    are compared with these; who is a twin leaves with its centre. So a cluster costs one comparison a member.
+    In each round the pictures with more and nearer candidates than all of their candidates become centres, and are
+    compared with these; a twin leaves with its centre. So a cluster costs one comparison a member.
     """
     count = len(gallery.number)
-    centre = np.arange(count)
-    open_ = np.ones(count, bool)
-    twins: list[Found] = []
-    near: list[Found] = []
-    first, second = candidates["first"], candidates["second"]
-    weight = np.bincount(first, candidates["alike"], count) + np.bincount(second, candidates["alike"], count)
+    first, second, alike = candidates["first"], candidates["second"], candidates["alike"]
+    weight = np.bincount(first, alike, count) + np.bincount(second, alike, count)
     rank = np.empty(count, np.intp)
     rank[np.lexsort((np.arange(count), -weight))] = np.arange(count)[::-1]
-    alive = np.arange(len(candidates))
-    unseen: list[NDArray[np.intp]] = []
-    while alive.size:
-        advance(1 - alive.size / len(candidates))
+    centre = np.full(count, -1)
+    twins, near = _Compared(candidates), _Compared(candidates)
+    seen = np.zeros(len(candidates), bool)
+    left = np.arange(len(candidates))  # candidates between two pictures that are neither
+    while left.size:
+        advance(1 - left.size / len(candidates))
+        a, b = first[left], second[left]
         best = np.full(count, -1)
-        np.maximum.at(best, first[alive], rank[second[alive]])
-        np.maximum.at(best, second[alive], rank[first[alive]])
-        is_centre = open_ & (rank > best) & (best >= 0)
-        asked = alive[is_centre[first[alive]] | is_centre[second[alive]]]
+        np.maximum.at(best, a, rank[b])
+        np.maximum.at(best, b, rank[a])
+        new = (best >= 0) & (rank > best)
+        centre[new] = np.flatnonzero(new)
+        asked = left[new[a] | new[b]]
+        seen[asked] = True
         similarity = gallery.compare(candidates[asked])
+        near.add(asked, similarity, (similarity >= NEIGHBOUR) & (similarity < TWIN))
         order = np.argsort(-similarity, kind="stable")
-        for k in order:
-            pair, value = asked[k], float(similarity[k])
-            a, b = int(first[pair]), int(second[pair])
-            middle, other = (a, b) if is_centre[a] else (b, a)
-            if value >= TWIN:
-                if open_[other]:
-                    open_[other] = False
-                    centre[other] = middle
-                    twins.append((candidates[pair], value))
-            elif value >= NEIGHBOUR:
-                near.append((candidates[pair], value))
-        open_ &= ~is_centre
-        rest = alive[~(is_centre[first[alive]] | is_centre[second[alive]])]
-        still = open_[first[rest]] & open_[second[rest]]
-        unseen.append(rest[~still])
-        alive = rest[still]
+        order = order[similarity[order] >= TWIN]
+        middle = np.where(new[first[asked]], first[asked], second[asked])
+        other = np.where(new[first[asked]], second[asked], first[asked])
+        nearest_centre = order[np.unique(other[order], return_index=True)[1]]
+        centre[other[nearest_centre]] = middle[nearest_centre]
+        twins.add(asked[nearest_centre], similarity[nearest_centre])
+        left = left[(centre[first[left]] < 0) & (centre[second[left]] < 0)]
+    centre = np.where(centre < 0, np.arange(count), centre)
+
+    # Two stars may be of one slice: their nearest candidates of which neither was a centre.
+    apart = np.flatnonzero(~seen & (centre[first] != centre[second]))
+    low, high = (end(centre[first[apart]], centre[second[apart]]) for end in (np.minimum, np.maximum))
+    order = np.lexsort((-alike[apart], high, low))
+    asked = apart[order[np.unique(np.stack([low, high])[:, order], axis=1, return_index=True)[1]]]
+    similarity = gallery.compare(candidates[asked])
+    order = np.argsort(-similarity, kind="stable")
+    twins.add(asked[order], similarity[order], similarity[order] >= LINK)
     return twins, near
+
+
+class _Compared:
+    """Candidates that were compared, and how similar they are."""
+
+    def __init__(self, candidates: Pairs) -> None:
+        self.candidates = candidates
+        self.found: list[tuple[int, float]] = []
+
+    def add(self, numbers: NDArray[np.intp], similarity: Floats, which: NDArray[np.bool_] | None = None) -> None:
+        """Take those for which `which` is True, or all."""
+        if which is not None:
+            numbers, similarity = numbers[which], similarity[which]
+        self.found += zip(numbers.tolist(), similarity.tolist(), strict=True)
 
 
 def _middle(pictures: Floats, share: float) -> Floats:
