@@ -1,4 +1,4 @@
-"""`python -m benchmarks recipe DATA` or `python -m benchmarks engines [MODEL]`."""
+"""`python -m benchmarks recipe DATA`, `engines [MODEL]` or `twins DATA GROUPS`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import engines, recipe
+from benchmarks import engines, recipe, twins
 
 _PATH = click.Path(path_type=Path)
 
@@ -32,6 +32,28 @@ def recipe_command(data: Path, images: int, out: Path) -> None:
 def engines_command(size: int, rounds: int, out: Path) -> None:
     """torch, ONNX Runtime and OpenVINO on the same DenseNet121: images a second, load time, agreement."""
     engines.measure(size, rounds, out)
+
+
+@main.command("twins")
+@click.argument("data", type=_PATH)
+@click.argument("groups", type=_PATH)
+@click.option("--planted", "what", flag_value="planted", help="Plant copies of known kinds and count what is found.")
+@click.option("--folder", "what", flag_value="folder", default="folder", help="Find the twins of DATA.")
+@click.option("--growth", "what", flag_value="growth", help="Time and memory at 1,000, 10,000 and 100,000 images.")
+@click.option("--half", type=click.Choice(["development", "report"]), default="report", help="Groups to plant among.")
+@click.option("--sizes", type=int, multiple=True, default=[1_000, 10_000, 100_000], help="For --growth.")
+@click.option("--out", type=_PATH, help="Default: benchmarks/results/twins-<what>.json.")
+def twins_command(
+    data: Path, groups: Path, what: str, half: twins.Half, sizes: tuple[int, ...], out: Path | None
+) -> None:
+    """Twins found among planted ones, in a folder, or how time grows; GROUPS is a table of path, label, group."""
+    out = out or Path(f"benchmarks/results/twins-{what}.json")
+    if what == "planted":
+        twins.planted(data, groups, half, out)
+    elif what == "growth":
+        twins.growth(data, groups, sizes, out)
+    else:
+        twins.folder(data, groups, out)
 
 
 if __name__ == "__main__":
