@@ -1,4 +1,4 @@
-"""What can be said of one image without knowing what it shows: its file, its compression, its frame, its greys, its grain.
+"""What can be said of an image without knowing what it shows: its file, compression, framing, greys and grain.
 
 These facts are the look of an image: they follow the scanner, the program that exported it and the hand that cropped
 it, rather than the anatomy. `glance` gathers them, the audit asks what they give away.
@@ -115,7 +115,7 @@ _LUMINANCE_SUM = 3691
 
 
 def _quality(tables: Mapping[int, Sequence[int]]) -> float:
-    """libjpeg's quality setting, inverted from the sum of the luminance table; approximate at both ends."""
+    """The quality setting of libjpeg, inverted from the sum of the luminance table; approximate at both ends."""
     scale = 100 * sum(tables[min(tables)]) / _LUMINANCE_SUM
     return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 0, 100))
 
@@ -123,7 +123,9 @@ def _quality(tables: Mapping[int, Sequence[int]]) -> float:
 def _pixels(pixels: NDArray[np.float32]) -> dict[str, Any]:
     height, width = pixels.shape
     ring = max(1, round(0.03 * min(height, width)))
-    edge = np.concatenate([part.ravel() for part in (pixels[:ring], pixels[-ring:], pixels[:, :ring], pixels[:, -ring:])])
+    edge = np.concatenate(
+        [part.ravel() for part in (pixels[:ring], pixels[-ring:], pixels[:, :ring], pixels[:, -ring:])]
+    )
     background = float(np.median(edge))
     dark = edge[edge <= background]
     levels = np.bincount((pixels * 255 + 0.5).astype(np.uint8).ravel(), minlength=256)  # enough for shares of grey

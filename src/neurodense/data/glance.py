@@ -13,25 +13,26 @@ import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from platformdirs import user_cache_path
 
 from neurodense.data.catalogue import Catalogue, scan_folder
 from neurodense.data.facts import FACTS, facts_of
+from neurodense.data.fingerprint import SIDE, thumb_of
+from neurodense.errors import MissingExtra
 from neurodense.rows import Rows
 from neurodense.scans.read import read_scan
 
 VERSION: Final = 1
 """Counts up when the same bytes would give another look, so that what an older program kept is not used."""
 
-SIDE: Final = 64
-_ROW: Final = np.dtype([("facts", FACTS), ("thumb", "u1", (SIDE, SIDE))])
+_ROW: Final = np.dtype([("facts", FACTS), ("thumb", "u1", (2, SIDE, SIDE))])
 _BATCH: Final = 256  # rows that a kill can cost
 _BLOCK: Final = 4096  # rows in memory at a time
 
@@ -42,7 +43,8 @@ class Glances:
 
     Attributes:
         facts: Records of `facts.FACTS`, shape (N,).
-        thumbs: uint8 (N, SIDE, SIDE), 0 black, mapped from a file that goes when the array does.
+        thumbs: uint8 (N, 2, 64, 64), what `fingerprint.thumb_of` gives of each; mapped from a file that goes when the
+            array does.
     """
 
     facts: NDArray[np.void]
@@ -77,6 +79,9 @@ def glance_folder(
         DataError: As `scan_folder`.
         MissingExtra: filelock or scipy is not installed.
     """
+    for library in ("filelock", "scipy"):
+        if find_spec(library) is None:
+            raise MissingExtra(library, "audit")
     with _Memory(Path(cache) if cache is not None else default_cache()) as memory:
         catalogue = scan_folder(root, advance, memory.look, labelled=labelled)
         memory.keep()
@@ -134,7 +139,7 @@ class _Memory:
     def recall(self, names: list[str]) -> Glances:
         """The looks at the files with these hashes, in this order."""
         facts = np.zeros(len(names), FACTS)
-        shape = (len(names), SIDE, SIDE)
+        shape = (len(names), 2, SIDE, SIDE)
         with tempfile.TemporaryFile(dir=self.cache) as file:  # its space is free again once nothing maps it
             thumbs = np.memmap(file, np.uint8, "w+", shape=shape) if names else np.zeros(shape, np.uint8)
         for start in range(0, len(names), _BLOCK):
@@ -144,7 +149,11 @@ class _Memory:
         return Glances(facts, thumbs)
 
 
-def thumb_of(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image stretched to a square, uint8 (SIDE, SIDE); each pixel is the mean of the area it stands for."""
-    small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return (np.asarray(small) * 255 + 0.5).astype(np.uint8)
+def join_thumbs(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Thumbnails of two folders as one array, mapped from a file that goes when the array does."""
+    with tempfile.TemporaryFile() as file:
+        joined = np.memmap(file, np.uint8, "w+", shape=(len(first) + len(second), *first.shape[1:]))
+    for offset, part in ((0, first), (len(first), second)):
+        for start in range(0, len(part), _BLOCK):
+            joined[offset + start : offset + min(start + _BLOCK, len(part))] = part[start : start + _BLOCK]
+    return joined

@@ -43,7 +43,7 @@ def glyphs(pixels: NDArray[np.float32], threshold: float) -> int:
     labels, count = ndimage.label(bright, np.ones((3, 3)))
     if count < 3:
         return 0
-    height, width = bright.shape
+    height = bright.shape[0]
     area = np.bincount(labels.ravel())
     area[0] = 0
     box = np.array([(b[0].start, b[0].stop, b[1].start, b[1].stop) for b in ndimage.find_objects(labels)])
@@ -68,9 +68,12 @@ def glyphs(pixels: NDArray[np.float32], threshold: float) -> int:
 
 def _enclosed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What lies between the first and the last True of its row or of its column."""
-    down, across = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    first, last = mask.argmax(1)[:, None], mask.shape[1] - 1 - mask[:, ::-1].argmax(1)[:, None]
-    enclosed = (across >= first) & (across <= last) & mask.any(1)[:, None]
-    first, last = mask.argmax(0), mask.shape[0] - 1 - mask[::-1].argmax(0)
-    enclosed |= (down >= first) & (down <= last) & mask.any(0)
-    return enclosed
+    return _within_rows(mask) | _within_rows(mask.T).T
+
+
+def _within_rows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    width = mask.shape[1]
+    first, last = mask.argmax(1)[:, None], width - 1 - mask[:, ::-1].argmax(1)[:, None]
+    place = np.arange(width)
+    within: NDArray[np.bool_] = (place >= first) & (place <= last) & mask.any(1)[:, None]
+    return within
