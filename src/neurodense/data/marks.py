@@ -73,7 +73,7 @@ def _enclosed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _within_rows(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     width = mask.shape[1]
-    first, last = mask.argmax(1)[:, None], width - 1 - mask[:, ::-1].argmax(1)[:, None]
+    first, last = mask.argmax(axis=1, keepdims=True), width - 1 - mask[:, ::-1].argmax(axis=1, keepdims=True)
     place = np.arange(width)
-    within: NDArray[np.bool_] = (place >= first) & (place <= last) & mask.any(1)[:, None]
+    within: NDArray[np.bool_] = (place >= first) & (place <= last) & mask.any(axis=1, keepdims=True)
     return within

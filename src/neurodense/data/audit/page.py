@@ -252,7 +252,7 @@ def _heat(
 
 
 def _reasons(audit: Audit) -> list[str]:
-    reasons = [*audit.data.unreadable.values(), *(audit.against.unreadable.values() if audit.against else ())]
+    reasons = audit.unreadable
     more = [f"and {len(reasons) - _REASONS:,} more; audit.json lists all"] if len(reasons) > _REASONS else []
     return reasons[:_REASONS] + more
 

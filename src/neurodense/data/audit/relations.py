@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field
 
 from neurodense.data.audit.parts import ResultPart
@@ -62,8 +62,8 @@ class Joined(ResultPart):
     images: int = Field(description="Images of DATA in these clusters.")
     others: int = Field(description="Images of OTHER in these clusters.")
     pairs: tuple[Pair, ...] = Field(
-        description=f"At most {LISTED} pairs that cross, the most similar first. A cluster of n images is held together "
-        "by n - 1 pairs, so that not each two of its images are a pair here."
+        description=f"At most {LISTED} pairs that cross, the most similar first. A cluster of n images "
+        "is held together by n - 1 pairs, so that not each two of its images are a pair here."
     )
 
 
@@ -221,16 +221,3 @@ def _pairs(images: Images, links: Sequence[Link]) -> tuple[Pair, ...]:
         )
         for i, j, turn, similarity, kind in chosen
     )
-
-
-def components(n: int, *edges: tuple[ArrayLike, ArrayLike]) -> NDArray[np.intp]:
-    """Number of each node's connected component, (n,): components in the order of their first node."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    i = np.concatenate([np.asarray(a, dtype=np.intp) for a, _ in edges]) if edges else np.zeros(0, np.intp)
-    j = np.concatenate([np.asarray(b, dtype=np.intp) for _, b in edges]) if edges else np.zeros(0, np.intp)
-    graph = coo_array((np.ones(len(i), np.uint8), (i, j)), shape=(n, n))
-    found = np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
-    _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first, kind="stable"), kind="stable")[inverse], dtype=np.intp)

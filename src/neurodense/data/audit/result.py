@@ -86,3 +86,8 @@ class Audit(ResultPart):
     confounding: Confounding
     outliers: Outliers
     versions: dict[str, str]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Why each file of DATA and of OTHER that could not be read was left out."""
+        return [*self.data.unreadable.values(), *(self.against.unreadable.values() if self.against else ())]

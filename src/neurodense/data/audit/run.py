@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from neurodense import atomic
 from neurodense.data.audit import confounding, oddities
 from neurodense.data.audit.confounding import Confounding, Looks, Partition
 from neurodense.data.audit.features import name_columns
+from neurodense.data.audit.grouping import components, join_groups, number_names, straddling
 from neurodense.data.audit.outliers import find_outliers
-from neurodense.data.audit.relations import Images, Link, components, exact_links, relate, relate_neighbours
+from neurodense.data.audit.relations import Images, Link, exact_links, relate, relate_neighbours
 from neurodense.data.audit.result import Asked, Audit, Folder, Groups
 from neurodense.data.audit.shortcuts import find_shortcuts
 from neurodense.data.audit.tables import read_parts, read_sources
@@ -104,10 +105,7 @@ def audit(
     twins, near = _search(glances, other_glances, images.hashes, screen)
     clusters = components(len(images.paths), _ends([*exact, *twins]))
     joined, merged = join_groups(catalogue, clusters[:n])
-    blocks = _number([record.group for record in joined.records])
-    # Slices that are probably of one patient stay together wherever something is measured or shuffled.
-    units = components(n, _chain(blocks), _ends([link for link in near if link.j < n]))
-
+    units = number_names([record.group for record in joined.records])
     labels = np.array([catalogue.classes.index(record.label) for record in catalogue.records], dtype=np.intp)
     paths, names = tuple(images.paths[:n]), tuple(images.labels[:n])
     with screen.bar("weighing", 4, "steps") as bar:
@@ -133,7 +131,7 @@ def audit(
             unlisted=unlisted,
             found=len({record.group for record in joined.records}),
             joined=merged,
-            across_parts=None if parts is None else _straddling(catalogue, parts),
+            across_parts=None if parts is None else straddling(catalogue, parts),
         ),
         oddities=oddities.find_oddities(glances.facts, paths, names),
         mixtures=oddities.find_mixtures(glances.facts, names),
@@ -150,6 +148,7 @@ def audit(
     result = Audited(found, joined, None if against is None else Path(against), look)
     if out is not None:
         write_audit(result, out)
+        screen.say(f"written: {', '.join(str(Path(out, name)) for name in ('audit.html', 'audit.json', 'groups.csv'))}")
     return result
 
 
@@ -168,27 +167,6 @@ def write_audit(result: Audited, out: str | Path) -> None:
         writer.writerow(("path", "label", "group"))
         writer.writerows((r.path, r.label, r.group) for r in in_order(result.data.records))
     write_page(result, out / "audit.html")
-
-
-def join_groups(catalogue: Catalogue, clusters: NDArray[np.intp]) -> tuple[Catalogue, int]:
-    """Join the groups of the catalogue with clusters of twins, (N,), wherever they share an image.
-
-    A joined group is named after the first of its given groups, or after its first image where none is given.
-
-    Returns:
-        The catalogue with its new groups, and how many given groups went into another.
-    """
-    number = components(len(clusters), _chain(_number([r.group for r in catalogue.records])), _chain(clusters))
-    name: dict[int, tuple[bool, str]] = {}
-    for k, record in zip(number.tolist(), catalogue.records, strict=True):
-        own = (record.group == record.path, record.group)  # False, that is a given group, sorts first
-        name[k] = min(name.get(k, own), own)
-    given = {record.group for record in catalogue.records if record.group != record.path}
-    records = tuple(
-        replace(record, group=name[k][1]) for k, record in zip(number.tolist(), catalogue.records, strict=True)
-    )
-    kept = sum(not alone for alone, _ in name.values())
-    return replace(catalogue, records=records, grouped=True), len(given) - kept
 
 
 def _look(root: Path, cache: str | Path | None, screen: Screen, *, flat: bool = False) -> tuple[Catalogue, Glances]:
@@ -271,15 +249,6 @@ def _partitions(
     return tuple(found)
 
 
-def _straddling(catalogue: Catalogue, parts: Sequence[str]) -> tuple[str, ...]:
-    """Given groups that have images in more than one part."""
-    seen: dict[str, set[str]] = {}
-    for record, part in zip(catalogue.records, parts, strict=True):
-        if part:
-            seen.setdefault(record.group, set()).add(part)
-    return tuple(sorted(group for group, held in seen.items() if len(held) > 1))
-
-
 def _folder(path: str | Path, catalogue: Catalogue) -> Folder:
     return Folder(
         path=str(path),
@@ -297,17 +266,5 @@ def _text(value: str | Path | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _number(names: Sequence[str]) -> NDArray[np.intp]:
-    """Number of each name among the different ones."""
-    return np.unique(np.array(names, dtype=object), return_inverse=True)[1].astype(np.intp)
-
-
 def _ends(links: Sequence[Link]) -> tuple[list[int], list[int]]:
     return [link.i for link in links], [link.j for link in links]
-
-
-def _chain(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Edges that join all nodes of the same number."""
-    order = np.argsort(numbers, kind="stable")
-    same = numbers[order[1:]] == numbers[order[:-1]]
-    return order[:-1][same], order[1:][same]

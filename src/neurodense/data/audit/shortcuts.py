@@ -18,6 +18,7 @@ from neurodense.data.audit.parts import ResultPart
 FOLDS: Final = 5
 MOST_IMAGES: Final = 20_000
 _RESAMPLES: Final = 1000
+_TREES: Final = 25
 
 
 class Score(ResultPart):
@@ -117,7 +118,7 @@ def _predict(
     table = np.nan_to_num(table, nan=-1.0).astype(np.float32)
     predicted = np.empty_like(labels)
     for seen, held_back in parts:
-        forest = ExtraTreesClassifier(50, min_samples_leaf=5, class_weight="balanced", random_state=seed)
+        forest = ExtraTreesClassifier(_TREES, min_samples_leaf=5, class_weight="balanced", random_state=seed)
         predicted[held_back] = forest.fit(table[seen], labels[seen]).predict(table[held_back])
     return predicted
 

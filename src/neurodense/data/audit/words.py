@@ -26,7 +26,7 @@ def findings(audit: Audit) -> tuple[Finding, ...]:
 
 
 def _unreadable(audit: Audit) -> Iterator[Finding]:
-    reasons = [*audit.data.unreadable.values(), *(audit.against.unreadable.values() if audit.against else ())]
+    reasons = audit.unreadable
     if not reasons:
         yield Finding(about="unreadable", weight="clear", count=0, found="Every image file can be read.")
         return
@@ -68,8 +68,8 @@ def _parts(audit: Audit) -> Iterator[Finding]:
             about="twins across parts",
             weight="serious",
             count=twins.clusters,
-            found=f"{many(twins.clusters, 'slice')} {'is' if twins.clusters == 1 else 'are'} in more than one part of {split}, "
-            f"in {many(twins.images, 'image')} together.",
+            found=f"{many(twins.clusters, 'slice')} {'is' if twins.clusters == 1 else 'are'} in more than one part of "
+            f"{split}, in {many(twins.images, 'image')} together.",
             detail=f"Such as {_example(twins.pairs)}."
             + (f" {many(near.count, 'pair')} of near neighbours are parted as well." if near.count else ""),
             why="The model is measured on slices that it was trained on, and the score is too good.",
@@ -83,8 +83,8 @@ def _parts(audit: Audit) -> Iterator[Finding]:
             about="groups across parts",
             weight="serious",
             count=len(groups),
-            found=f"{many(len(groups), 'given group')} {'is' if len(groups) == 1 else 'are'} in more than one part of {split}, "
-            f"such as {groups[0]}.",
+            found=f"{many(len(groups), 'given group')} {'is' if len(groups) == 1 else 'are'} in more than one part of "
+            f"{split}, such as {groups[0]}.",
             why="Slices of one patient on both sides make the score too good.",
             next=(f"Split again with whole groups: {_train(audit)}",),
         )
@@ -131,19 +131,19 @@ def _twins(audit: Audit) -> Iterator[Finding]:
 
 def _near(audit: Audit) -> Iterator[Finding]:
     near = audit.neighbours
-    count = near.within_classes.count + near.across_classes.count
-    if not count:
-        return
     known = audit.asked.groups is not None
+    if not near.within_classes.count:
+        return
     across = near.across_classes.count
     yield Finding(
         about="neighbours",
-        weight="note" if known and not across else "caution",
-        count=count,
-        found=f"{many(count, 'pair')} of images are nearly the same, probably neighbouring slices of one patient"
-        + (f"; {across:,} of them carry two labels." if across else "."),
-        why="They are no twins and are not joined in groups.csv. One patient on both sides of a split makes the score too "
-        "good, and only a table of patients can rule it out.",
+        weight="note" if known else "caution",
+        count=near.within_classes.count,
+        found=f"{many(near.within_classes.count, 'pair')} of images of one class are alike without being twins: "
+        "many are probably slices of one patient.",
+        detail=f"{many(across, 'pair')} of two classes are alike as well." if across else "",
+        why="They are not joined in groups.csv. One patient on both sides of a split makes the score too good, and "
+        "only a table of patients can rule it out.",
         next=() if known else ("If you know the patients, give them: `--groups CSV` (path,patient).",),
     )
 

@@ -58,16 +58,12 @@ def say_confounding(audit: Audit) -> Iterator[Finding]:
         count=len(first.ties),
         found=found,
         detail=" ".join((*detail, *_against(first, audit))),
-        why=f"A model can name `{tie.label}` by how an image was made. Its score here, even by patient, then says little "
-        "about images from elsewhere. A disease may change the look too; a table of sources would tell the two apart.",
+        why=f"A model can name `{tie.label}` by how an image was made. Its score here, even by patient, then says "
+        "little about images from elsewhere. A disease may change the look too: a table of sources tells the two apart.",
         next=(
             f"Add images of `{tie.label}` from where the others come from, and of the others from where it comes from.",
             "Measure every model on images of another source as well: `neurodense evaluate OTHER --model RUN/model`",
-            *(
-                ()
-                if audit.asked.sources
-                else ("If you know the sources, have them checked: `--sources CSV` (path,source).",)
-            ),
+            *(() if audit.asked.sources else ("If you know the sources, give them: `--sources CSV` (path,source).",)),
         ),
     )
 
@@ -117,7 +113,7 @@ def say_shortcuts(audit: Audit) -> Iterator[Finding]:
         count=None,
         found=found,
         detail=" ".join(detail),
-        why=f"A network may reach {whole.score:.2f} without looking at a lesion. Brightness, grain and framing hold some "
-        "anatomy themselves; file, dimensions and compression hold none.",
+        why=f"A network may reach {whole.score:.2f} without looking at a lesion. Brightness, grain and framing hold "
+        "some anatomy themselves; file, dimensions and compression hold none.",
         next=("Bring all images to one format, size and framing before training, and distrust a score near this one.",),
     )
