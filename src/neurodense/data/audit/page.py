@@ -22,7 +22,7 @@ from PIL import Image
 
 from neurodense.atomic import write_text
 from neurodense.data.audit.confounding import Partition
-from neurodense.data.audit.phrases import many
+from neurodense.data.audit.phrases import many, share
 from neurodense.data.audit.relations import Alike, Joined, Pair
 from neurodense.data.audit.result import Audit
 from neurodense.data.audit.run import Audited
@@ -35,9 +35,9 @@ TEMPLATE: Final = "page.html.j2"
 STYLE: Final = "page.css"
 PICTURE: Final = 144  # pixels of the longer side
 _PAIRS: Final = 12
-_GALLERY: Final = 24
-_STRIP: Final = 12
-_ODD: Final = 8
+_GALLERY: Final = 28  # seven fit a line of a wide screen
+_STRIP: Final = 14
+_ODD: Final = 7
 _REASONS: Final = 50
 
 
@@ -134,7 +134,7 @@ class _Album:
         """The pairs that show most, side by side."""
         listed = () if found is None else found.pairs
         entries = [entry for pair in _varied(listed, most) if (entry := self._pair(pair)) is not None]
-        return {"entries": entries, "shown": f"Shown: {len(entries):,} of the {len(listed):,} pairs in audit.json."}
+        return {"entries": entries, "shown": f"Shown: {len(entries):,} of {many(len(listed), 'pair')} in audit.json."}
 
     def _pair(self, pair: Pair) -> dict[str, Any] | None:
         places = [
@@ -244,7 +244,10 @@ def _heat(
             {
                 "name": name,
                 "note": notes[k] if notes else "",
-                "cells": [(count, count / max(total, 1)) for count, total in zip(rows[k], totals, strict=True)],
+                "cells": [
+                    (count, count / max(total, 1), share(count / max(total, 1)))
+                    for count, total in zip(rows[k], totals, strict=True)
+                ],
             }
             for k, name in enumerate(names)
         ],

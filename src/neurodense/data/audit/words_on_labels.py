@@ -47,6 +47,7 @@ def say_confounding(audit: Audit) -> Iterator[Finding]:
         f"Label and {first.by} go together with a Cramér's V of {first.cramers_v:.2f}; when the labels of whole groups "
         f"are shuffled it is {first.expected_v:.2f} (p {p_value(first.p_value)})."
     )
+    detail = [*_against(first, audit), *detail]
     detail += [
         f"By {partition.by}: {share(partition.ties[0].share)} of `{partition.ties[0].label}` is "
         f"{partition.ties[0].source}, {share(partition.ties[0].elsewhere)} of the others."
@@ -57,7 +58,7 @@ def say_confounding(audit: Audit) -> Iterator[Finding]:
         weight="serious" if first.cramers_v >= _STRONG else "caution",
         count=len(first.ties),
         found=found,
-        detail=" ".join((*detail, *_against(first, audit))),
+        detail=" ".join(detail),
         why=f"A model can name `{tie.label}` by how an image was made. Its score here, even by patient, then says "
         "little about images from elsewhere. A disease may change the look too: a table of sources tells the two apart.",
         next=(
