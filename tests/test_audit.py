@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heads import CLASSES, folder, head, save
 from PIL import Image, ImageDraw
 from rich.console import Console
-
-from heads import CLASSES, folder, head, save
 
 for library in ("sklearn", "scipy", "jinja2", "filelock"):
     pytest.importorskip(library)

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
-
 from heads import CLASSES, folder, head, save
+from PIL import Image, ImageDraw
 
 pytest.importorskip("scipy")
 pytest.importorskip("filelock")

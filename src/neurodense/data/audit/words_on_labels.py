@@ -60,7 +60,7 @@ def say_confounding(audit: Audit) -> Iterator[Finding]:
         found=found,
         detail=" ".join(detail),
         why=f"A model can name `{tie.label}` by how an image was made. Its score here, even by patient, then says "
-        "little about images from elsewhere. A disease may change the look too: a table of sources tells the two apart.",
+        "little about images from elsewhere. A disease may change the look too: a table of sources tells which.",
         next=(
             f"Add images of `{tie.label}` from where the others come from, and of the others from where it comes from.",
             "Measure every model on images of another source as well: `neurodense evaluate OTHER --model RUN/model`",
