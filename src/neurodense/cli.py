@@ -43,6 +43,18 @@ def cli(debug: bool) -> None:
 @click.option(
     "--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as an earlier run's split.csv."
 )
+@click.option(
+    "--split-by",
+    type=click.Choice(["group", "image"]),
+    help="Whole groups (the default), or image by image as the notebook does: says how many test images that leaks.",
+)
+@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
+@click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
+@click.option(
+    "--leave-out",
+    metavar="COLUMN=VALUE|REGEX",
+    help="Test on one source: a column of --groups, or what is searched in the images' paths.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
@@ -65,6 +77,8 @@ def train(
 
     \b
     neurodense train DATA --out RUN --groups groups.csv
+    neurodense train DATA --out RUN --groups groups.csv --folds 5 --final
+    neurodense train DATA --out RUN --groups groups.csv --leave-out source=br35h
     neurodense train --resume RUN
     neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
     neurodense train --resume RUN --continue-epochs 3
