@@ -58,11 +58,7 @@ def leave_out(
     others = [record for record in catalogue.records if inside[record.path] is False]
     kept = [record for record in others if record.group not in tested]
     train, validation = carve(kept, f"{seed}:validation", validation_share)
-    split = Split(
-        {"train": train, "validation": validation, "test": test},
-        "source",
-        {"train": 1 - validation_share, "validation": validation_share},
-    )
+    split = Split({"train": train, "validation": validation, "test": test}, "source")
     if not split.holds(catalogue.classes, ("train", "validation")):
         groups = {name: len({record.group for record in kept if record.label == name}) for name in catalogue.classes}
         raise DataError(

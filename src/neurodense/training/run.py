@@ -115,6 +115,8 @@ def train(
             if unlisted:
                 screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
         splits = plan.parts(catalogue, table, seed, screen)
+        if groups_from is None and any(parts.grouped for parts in splits.values()):
+            groups_from = "split"
         leaks = {name: leaked(parts, catalogue) for name, parts in splits.items() if catalogue.grouped}
 
         seed_everything(seed)
