@@ -1,12 +1,14 @@
-"""`python -m benchmarks recipe DATA`, `engines [MODEL]` or `twins DATA GROUPS`."""
+"""`python -m benchmarks recipe DATA`, `folds DATA`, `engines [MODEL]` or `twins DATA GROUPS`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks import engines, recipe, twins
+from benchmarks import folds as folds_
 
 _PATH = click.Path(path_type=Path)
 
@@ -23,6 +25,19 @@ def main() -> None:
 def recipe_command(data: Path, images: int, out: Path) -> None:
     """The notebook recipe: neurodense with its activation cache against a faithful plain loop."""
     recipe.measure(data, images, out)
+
+
+@main.command("folds")
+@click.argument("data", type=_PATH)
+@click.option("--images", default=800, help="Images taken from DATA, the same share of each class.")
+@click.option("--folds", default=5, type=click.IntRange(min=2))
+@click.option("--recipe", "name", default="notebook")
+@click.option("--precision", default="auto", type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
+@click.option("--rounds", default=1, help="Rounds in which the two take turns.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/folds.json"))
+def folds_command(data: Path, images: int, folds: int, name: str, precision: Any, rounds: int, out: Path) -> None:
+    """K folds with a shared activation cache against K runs, each with its own."""
+    folds_.measure(data, images, folds, name, precision, rounds, out)
 
 
 @main.command("engines")

@@ -151,10 +151,11 @@ def held_by(records: Iterable[Record]) -> dict[str, Counter[str]]:
 
 def drawn(salt: str, group: str) -> tuple[bytes, str]:
     """Place of a group in the order that `salt` draws; of names that some system takes for one, by the name."""
-    return hashlib.sha256(f"{salt}:{_folded(group)}".encode()).digest(), group
+    return hashlib.sha256(f"{salt}:{folded(group)}".encode()).digest(), group
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """The name without what systems change in it: kind of slash, case, composition of letters."""
     return unicodedata.normalize("NFC", comparable(name).casefold())
 
 
@@ -183,7 +184,7 @@ def _take(
             taken_images.update(labels)
             left.subtract(labels.keys())
     for name in sorted(
-        target, key=lambda name: (_folded(name), name)
+        target, key=lambda name: (folded(name), name)
     ):  # a class whose every group is larger than its share still gives its smallest one
         if not taken_images[name]:
             free = [g for g in held if name in held[g] and all(left[other] > leave for other in held[g])]
