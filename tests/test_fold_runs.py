@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 from neurodense.cli import cli
@@ -375,6 +377,32 @@ def test_the_notebooks_split_says_what_it_leaks(
     card = read_card(finished_run / "model")
     card = card.model_copy(update={"data": card.data.model_copy(update={"split_by": "image", "leaked": leaks})})
     assert f"Split by image, seed 3.\n{leaks} test images have a twin" in model_readme(card)
+
+
+def test_without_a_table_twins_are_found_and_stay_together(
+    phantoms: Path, head: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mirrored and brightened copies of images, in another format, go where their originals go."""
+    data, ears = tmp_path / "data", Ears()
+    shutil.copytree(phantoms, data)
+    copies = {}
+    for original in sorted(data.rglob("*.png"))[::4]:
+        copy = original.with_name(f"copy-of-{original.stem}.jpg")
+        pixels = np.asarray(Image.open(original).convert("L"))[:, ::-1] * 0.8
+        Image.fromarray(pixels.astype(np.uint8)).save(copy, quality=95)
+        copies[copy.relative_to(data).as_posix()] = original.relative_to(data).as_posix()
+    monkeypatch.setattr(runs, "execute", lambda run, *_: run)
+    train(data, tmp_path / "run", recipe=head, cache=tmp_path / "cache", screen=ears)
+    part_of = {path: part for part, paths in split_of(tmp_path / "run").items() for path in paths}
+    assert len(copies) == 10
+    assert all(part_of[copy] == part_of[original] for copy, original in copies.items())
+    sheet = read_sheet(tmp_path / "run")
+    assert (sheet.split_by, sheet.groups_from, sheet.leaked) == ("group", "twins", 0)
+    assert "twins: " in ears.text
+    assert any("Slices of one patient that look different" in sentence for sentence in caveats(sheet, None))
+    # The notebook's way parts some of them, and says so.
+    train(data, tmp_path / "image", recipe=head, cache=tmp_path / "cache", split_by="image", screen=ears)
+    assert read_sheet(tmp_path / "image").leaked
 
 
 def test_the_achieved_shares_are_shown_next_to_their_target(

@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from neurodense.data.catalogue import Catalogue, Record, in_order
 from neurodense.data.folds import fold_records, train_on_all
+from neurodense.data.grouping import with_groups
 from neurodense.data.groups import GroupTable, read_groups
 from neurodense.data.sources import leave_out
 from neurodense.data.split import PARTS, VALIDATION_SHARE, alone, leaked, split_records
@@ -308,6 +310,22 @@ def test_a_test_part_without_a_class_is_allowed(sourced):
     catalogue, _ = sourced
     left = leave_out(catalogue, "^a/North", None, 0)
     assert left.split.counts("ab")["test"] == {"a": 7, "b": 0}
+
+
+# ---- groups that nobody gave ----------------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_twins_is_a_group_with_the_same_name_everywhere():
+    catalogue = of("a/B.png", "a/a.png", "a/c.png", "b/1.png", "b/2.png")
+    grouped = with_groups(catalogue, np.array([0, 1, 0, 0, 4]))
+    assert [record.group for record in grouped.records] == ["a/B.png", "a/a.png", "a/B.png", "a/B.png", "b/2.png"]
+    assert grouped.grouped
+    assert [record.path for record in grouped.records] == [record.path for record in catalogue.records]
+    # Another case changes the order of the files and the numbers, not which image names the group.
+    lower = of("a/b.png", "a/a.png", "a/c.png", "b/1.png", "b/2.png")
+    grouped = with_groups(lower, np.array([0, 1, 1, 1, 4]))
+    assert [record.path for record in grouped.records][:2] == ["a/a.png", "a/b.png"]
+    assert [record.group for record in grouped.records] == ["a/a.png", "a/b.png", "a/b.png", "a/b.png", "b/2.png"]
 
 
 # ---- by image, and what it leaks ---------------------------------------------------------------------------------

@@ -6,27 +6,47 @@ patients keeps them together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neurodense.data.catalogue import Catalogue
+from neurodense.data.glance import Glances
 from neurodense.data.split import folded
+from neurodense.data.twins import find_twins
 
 
-def find_groups(catalogue: Catalogue, clusters: Sequence[int]) -> Catalogue:
+def find_groups(
+    catalogue: Catalogue, glances: Glances, advance: Callable[[int, int], None] = lambda done, total: None
+) -> Catalogue:
+    """Look for twins, and give the records of each cluster one group.
+
+    Args:
+        catalogue: Its groups, if it has any, are put aside.
+        glances: Of its records, in their order.
+        advance: Called as advance(done, total) every now and then.
+
+    Returns:
+        The catalogue with groups.
+    """
+    return with_groups(catalogue, find_twins(glances.thumbs, advance=advance).clusters)
+
+
+def with_groups(catalogue: Catalogue, clusters: NDArray[np.intp]) -> Catalogue:
     """Give the records of each cluster one group.
 
     Args:
         catalogue: Its groups, if it has any, are put aside.
-        clusters: Of each record a number that it shares with its twins and with no others, as `Twins.clusters` has it.
+        clusters: intp (N,): of each record a number that it shares with its twins and with no others.
 
     Returns:
         The catalogue with groups. A group's name is the path of one of its images, the same one on every system.
     """
+    numbers: list[int] = clusters.tolist()
     first: dict[int, str] = {}
-    for cluster, path in zip(map(int, clusters), (record.path for record in catalogue.records), strict=True):
-        first[cluster] = min(first.get(cluster, path), path, key=lambda name: (folded(name), name))
-    records = tuple(
-        replace(record, group=first[int(cluster)]) for record, cluster in zip(catalogue.records, clusters, strict=True)
-    )
+    for number, record in zip(numbers, catalogue.records, strict=True):
+        first[number] = min(first.get(number, record.path), record.path, key=lambda path: (folded(path), path))
+    records = tuple(replace(r, group=first[number]) for number, r in zip(numbers, catalogue.records, strict=True))
     return replace(catalogue, records=records, grouped=True)

@@ -1,22 +1,25 @@
-"""Before a run trains: is its folder free, are its files those that it began with, what is said about the images."""
+"""Before a run trains: is its folder free, are its files those that it began with, which images belong together."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from neurodense.data.catalogue import Catalogue, Record
-from neurodense.data.groups import read_table
+from neurodense.data.catalogue import Catalogue, Record, scan_folder
+from neurodense.data.glance import glance_folder
+from neurodense.data.grouping import find_groups
+from neurodense.data.groups import GroupTable, apply_groups, read_table
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, RunError
 from neurodense.screen import Screen
 from neurodense.training.plan import FINAL
-from neurodense.training.sheet import RunSheet
+from neurodense.training.sheet import GroupsFrom, RunSheet
 
 _STARTED = frozenset({"split.csv", "checkpoints", ".lock"})
 """What a start that was interrupted may have left in a run folder."""
@@ -101,6 +104,49 @@ def check_files(run: Path, root: Path, split: Split, screen: Screen) -> None:
                     "Bring the old file back, or start a new run with --split of the old one less its sha256 column.",
                 )
             bar.advance()
+
+
+def read_images(
+    data: Path, table: GroupTable | None, *, search: bool, cache: Path | None, screen: Screen
+) -> tuple[Catalogue, GroupsFrom | None]:
+    """Read the folder and find out which images belong together.
+
+    Args:
+        data: The folder.
+        table: Its group table, where one was given.
+        search: Look for twins, where there is no table.
+        cache: Where looks at images are kept; the user's cache folder where None.
+        screen: Told what is found.
+
+    Returns:
+        The catalogue with its groups, and where they come from.
+
+    Raises:
+        DataError: As `scan_folder` and `apply_groups`.
+    """
+    with screen.bar("reading images", 1, "images") as bar:
+        if table is not None or not search:
+            catalogue = scan_folder(data, bar.reach)
+        else:
+            catalogue, glances = glance_folder(data, cache, bar.reach)
+    say_catalogue(catalogue, screen)
+    if table is not None:
+        catalogue, unlisted = apply_groups(catalogue, table)
+        if unlisted:
+            screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
+        return catalogue, "table"
+    if not search:
+        return catalogue, None
+    with screen.bar("looking for twins", 100) as bar:
+        catalogue = find_groups(catalogue, glances, bar.reach)
+    size = Counter(record.group for record in catalogue.records)
+    twins = [count for count in size.values() if count > 1]
+    screen.say(f"twins: {sum(twins):,} images in {len(twins):,} groups; the others stand alone: {len(size):,} in all")
+    screen.warn(
+        "groups are clusters of twins: two slices of one patient that look different may be on both sides. "
+        "--groups CSV keeps patients together"
+    )
+    return catalogue, "twins"
 
 
 def say_catalogue(catalogue: Catalogue, screen: Screen) -> None:

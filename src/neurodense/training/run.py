@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from neurodense.data.catalogue import class_folders, scan_folder
-from neurodense.data.groups import apply_groups, read_groups, read_table
+from neurodense.data.catalogue import class_folders
+from neurodense.data.groups import read_groups, read_table
 from neurodense.data.split import Split, leaked, write_split
 from neurodense.errors import RunError
 from neurodense.inference.engine import usable_cores
@@ -34,9 +34,9 @@ from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, res
 from neurodense.training.network import Network, new_network
 from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName, choose
-from neurodense.training.prepare import check_files, check_free, locked, recorded_split, say_catalogue
+from neurodense.training.prepare import check_files, check_free, locked, read_images, recorded_split
 from neurodense.training.recipe import Recipe, load_recipe
-from neurodense.training.sheet import GroupsFrom, RunSheet, read_sheet
+from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.weights import load_weights, read_weights
 
 
@@ -105,15 +105,8 @@ def train(
     start = read_weights(chosen)
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
-        with screen.bar("reading images", 1, "images") as bar:
-            catalogue = scan_folder(data, bar.reach)
-        say_catalogue(catalogue, screen)
-        groups_from: GroupsFrom | None = None
-        if table is not None:
-            catalogue, unlisted = apply_groups(catalogue, table)
-            groups_from = "table"
-            if unlisted:
-                screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
+        looks = None if cache is False or cache is None else Path(cache)
+        catalogue, groups_from = read_images(data, table, search=plan.split is None, cache=looks, screen=screen)
         splits = plan.parts(catalogue, table, seed, screen)
         if groups_from is None and any(parts.grouped for parts in splits.values()):
             groups_from = "split"
