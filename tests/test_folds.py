@@ -11,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from neurodense.data import grouping
 from neurodense.data.catalogue import Catalogue, Record, in_order
 from neurodense.data.folds import fold_records, train_on_all
+from neurodense.data.glance import Glances
 from neurodense.data.grouping import with_groups
 from neurodense.data.groups import GroupTable, read_groups
 from neurodense.data.sources import leave_out
 from neurodense.data.split import PARTS, VALIDATION_SHARE, alone, leaked, split_records
+from neurodense.data.twins import Twins
 from neurodense.errors import DataError
 
 SEEDS = st.integers(0, 2**32)
@@ -326,6 +329,27 @@ def test_a_cluster_of_twins_is_a_group_with_the_same_name_everywhere():
     grouped = with_groups(lower, np.array([0, 1, 1, 1, 4]))
     assert [record.path for record in grouped.records][:2] == ["a/a.png", "a/b.png"]
     assert [record.group for record in grouped.records] == ["a/a.png", "a/b.png", "a/b.png", "a/b.png", "b/2.png"]
+
+
+def test_what_was_found_is_kept_until_an_image_changes(tmp_path, monkeypatch):
+    catalogue, searches = of("a/1.png", "a/2.png", "b/1.png"), []
+
+    def search(thumbs, advance):
+        searches.append(len(thumbs))
+        return Twins((), np.array([0, 0, 2]), (), ())
+
+    monkeypatch.setattr(grouping, "find_twins", search)
+    glances = Glances(np.zeros(3), np.zeros((3, 2, 64, 64), np.uint8))
+    first = grouping.find_groups(catalogue, glances, tmp_path)
+    assert [record.group for record in first.records] == ["a/1.png", "a/1.png", "b/1.png"]
+    assert grouping.find_groups(catalogue, glances, tmp_path) == first
+    assert searches == [3]
+    changed = replace(catalogue, records=(replace(catalogue.records[0], sha256="f" * 64), *catalogue.records[1:]))
+    grouping.find_groups(changed, glances, tmp_path)
+    for path in (tmp_path / "twins").iterdir():
+        path.write_text("{")
+    assert grouping.find_groups(catalogue, glances, tmp_path) == first, "a damaged file is searched for anew"
+    assert searches == [3, 3, 3]
 
 
 # ---- by image, and what it leaks ---------------------------------------------------------------------------------

@@ -6,32 +6,50 @@ patients keeps them together.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neurodense import __version__, atomic
 from neurodense.data.catalogue import Catalogue
-from neurodense.data.glance import Glances
+from neurodense.data.glance import VERSION, Glances, default_cache
 from neurodense.data.split import folded
-from neurodense.data.twins import find_twins
+from neurodense.data.twins import LINK, TWIN, find_twins
 
 
 def find_groups(
-    catalogue: Catalogue, glances: Glances, advance: Callable[[int, int], None] = lambda done, total: None
+    catalogue: Catalogue,
+    glances: Glances,
+    cache: Path | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Catalogue:
-    """Look for twins, and give the records of each cluster one group.
+    """Look for twins, and give the records of each cluster one group; what was found is kept in the cache.
 
     Args:
         catalogue: Its groups, if it has any, are put aside.
         glances: Of its records, in their order.
+        cache: As `glance_folder` takes it.
         advance: Called as advance(done, total) every now and then.
 
     Returns:
         The catalogue with groups.
     """
-    return with_groups(catalogue, find_twins(glances.thumbs, advance=advance).clusters)
+    about = [__version__, VERSION, TWIN, LINK, catalogue.manifest_sha256]  # what the result depends on
+    name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]
+    path = (cache or default_cache()) / "twins" / f"{name}.json"
+    try:
+        group_of = json.loads(path.read_text(encoding="utf-8"))
+        records = tuple(replace(record, group=group_of[record.path]) for record in catalogue.records)
+    except (OSError, ValueError, KeyError):
+        grouped = with_groups(catalogue, find_twins(glances.thumbs, advance=advance).clusters)
+        atomic.write_json(path, {record.path: record.group for record in grouped.records})
+        return grouped
+    return replace(catalogue, records=records, grouped=True)
 
 
 def with_groups(catalogue: Catalogue, clusters: NDArray[np.intp]) -> Catalogue:

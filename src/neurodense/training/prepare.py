@@ -138,7 +138,7 @@ def read_images(
     if not search:
         return catalogue, None
     with screen.bar("looking for twins", 100) as bar:
-        catalogue = find_groups(catalogue, glances, bar.reach)
+        catalogue = find_groups(catalogue, glances, cache, bar.reach)
     size = Counter(record.group for record in catalogue.records)
     twins = [count for count in size.values() if count > 1]
     screen.say(f"twins: {sum(twins):,} images in {len(twins):,} groups; the others stand alone: {len(size):,} in all")
