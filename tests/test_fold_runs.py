@@ -285,7 +285,7 @@ def test_an_interrupted_start_of_folds_can_be_started_again(
         with pytest.raises(KeyboardInterrupt):
             train(phantoms, tmp_path / "run", **settings)  # type: ignore[arg-type]
     assert (tmp_path / "run" / "fold-2" / "split.csv").exists()
-    monkeypatch.setattr(runs, "run_folds", lambda run, *_: run)
+    monkeypatch.setattr(runs, "run_folds", lambda run, *_, **__: run)
     train(phantoms, tmp_path / "run", **settings)  # type: ignore[arg-type]
     (tmp_path / "other" / "fold-1").mkdir(parents=True)
     (tmp_path / "other" / "fold-1" / "mine.txt").write_text("mine")
@@ -409,7 +409,7 @@ def test_the_achieved_shares_are_shown_next_to_their_target(
     phantoms: Path, head: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ears = Ears()
-    monkeypatch.setattr(runs, "run_folds", lambda run, *_: run)
+    monkeypatch.setattr(runs, "run_folds", lambda run, *_, **__: run)
     train(phantoms, tmp_path / "run", recipe=head, groups=phantoms / "groups.csv", folds=5, screen=ears)
     lines = [line.split() for line in ears.said]
     start = next(k for k, line in enumerate(lines) if line[:1] == ["fold-1"])

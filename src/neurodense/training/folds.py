@@ -38,7 +38,7 @@ from neurodense.training.prepare import check_files, locked, recorded_split
 from neurodense.training.sheet import RunSheet, read_sheet
 
 
-def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen) -> Path:
+def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen, *, checked: bool = False) -> Path:
     """Train what is left of the folds, and bring together what they give.
 
     Args:
@@ -46,13 +46,13 @@ def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen) -> Path:
         sheet: Its run.json.
         push: Called when there is something new to copy.
         screen: Told what happens.
+        checked: True where the files were read just now, and need not be compared with their hashes.
 
     Returns:
         `run`.
     """
     sheet.save(run)
     names = [f"fold-{number}" for number in range(1, (sheet.folds or 0) + 1)]
-    checked = False
     for name in (*names, *((FINAL,) if sheet.final else ())):
         with locked(run / name):
             own = read_sheet(run / name)

@@ -143,7 +143,9 @@ def train(
         if folds:
             sheet.save(run)
         with mirroring(run, sheet, destination, screen) as push:
-            return run_folds(run, sheet, push, screen) if folds else execute(run, sheet, splits[""], push, screen)
+            if folds:
+                return run_folds(run, sheet, push, screen, checked=True)
+            return execute(run, sheet, splits[""], push, screen)
 
 
 def _begin(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
