@@ -35,26 +35,14 @@ def cli(debug: bool) -> None:
 @cli.command()
 @click.argument("data", required=False, type=_PATH)
 @click.option("--out", type=_PATH, metavar="RUN", help="Run folder to make.")
-@click.option(
-    "--recipe", default="finetune", show_default=True, metavar="NAME|FILE.toml", help="See `neurodense recipes`."
-)
+@click.option("--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="See `neurodense recipes`.")
 @click.option("--weights", metavar="imagenet|none|FILE", help="Starting weights; what the recipe says if left out.")
 @click.option("--groups", type=_PATH, metavar="CSV", help="path,group (or patient): whole groups stay in one part.")
-@click.option(
-    "--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as an earlier run's split.csv."
-)
-@click.option(
-    "--split-by",
-    type=click.Choice(["group", "image"]),
-    help="Whole groups (the default), or image by image as the notebook does: says how many test images that leaks.",
-)
+@click.option("--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as RUN/split.csv.")
+@click.option("--split-by", type=click.Choice(["group", "image"]), help="Image by image is how the notebook does it.")
 @click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
 @click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
-@click.option(
-    "--leave-out",
-    metavar="COLUMN=VALUE|REGEX",
-    help="Test on one source: a column of --groups, or what is searched in the images' paths.",
-)
+@click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="Test on one source, by a column of --groups or path.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
@@ -108,15 +96,10 @@ def train(
 
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
-    context = click.get_current_context()
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
     allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror"}
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and parameter.name is not None
-        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    options = {p.name: p.opts[0] for p in context.command.params if p.name is not None and p.name not in allowed}
+    given = [option for name, option in options.items() if context.get_parameter_source(name) is typed]
     if given:
         raise click.UsageError(f"--resume goes on with what the run began with; leave out {', '.join(given)}.")
 
