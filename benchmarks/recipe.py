@@ -25,7 +25,7 @@ def measure(data: Path, images: int, out: Path) -> None:
     """Time both, print a table, write `out`."""
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room)
-        catalogue = _copy_some(scan_folder(data), images, folder / "data")
+        catalogue = copy_some(scan_folder(data), images, folder / "data")
         split = split_records(catalogue, seed=0)
         for part in ("train", "validation"):
             for record in split.parts[part]:
@@ -64,7 +64,7 @@ def _ours(folder: Path, precision: PrecisionName, number: int) -> float:
     return float(times["trained"] - times["start"])
 
 
-def _copy_some(catalogue: Catalogue, images: int, target: Path) -> Catalogue:
+def copy_some(catalogue: Catalogue, images: int, target: Path) -> Catalogue:
     """Copy every k-th image, so that classes keep their shares."""
     step = max(1, len(catalogue.records) // images)
     for record in catalogue.records[::step]:

@@ -53,7 +53,9 @@ def test_imports_point_one_way(path: Path) -> None:
             assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["cli", "inference.predictor", "evaluation.evaluate", "training.recipe", "demo"])
+@pytest.mark.parametrize(
+    "module", ["cli", "inference.predictor", "evaluation.evaluate", "training.recipe", "demo", "data.audit.run"]
+)
 def test_torch_is_not_imported_without_need(module: str) -> None:
     code = f"import sys, neurodense.{module}; assert not {{'torch', 'sklearn', 'matplotlib'}} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -72,9 +74,9 @@ def test_version_is_said_once() -> None:
 
 def test_help_names_every_command_and_the_notice() -> None:
     out = run("--help").stdout
-    assert all(name in out for name in ("train", "evaluate", "predict", "recipes", "demo"))
+    assert all(name in out for name in ("train", "audit", "evaluate", "predict", "recipes", "demo"))
     assert "not a medical device" in out
-    for name in ("train", "evaluate", "predict", "recipes", "demo"):
+    for name in ("train", "audit", "evaluate", "predict", "recipes", "demo"):
         assert run(name, "--help").returncode == 0
 
 
@@ -94,6 +96,8 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["predict", "x.nii", "--model", "nowhere", "--slices", "some"], ["allowed are brain, all, middle, every:N"]),
         (["evaluate", "x", "--model", "nowhere"], ["card.json"]),
         (["evaluate", "x", "--model", "nowhere", "--slices", "range:9-2"], ["range:A-B needs 1 <= A <= B"]),
+        (["audit"], ["DATA"]),
+        (["audit", "nowhere"], ["nowhere does not exist", "one sub-folder a class"]),
         (["recipes", "notebok"], ["Did you mean notebook?"]),
         (["nonsense"], ["nonsense"]),
     ],

@@ -63,8 +63,8 @@ def test_an_interrupted_start_can_be_started_again(no_fit: None, phantoms: Path,
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "split.csv").write_text("half")
-    with pytest.warns(UserWarning, match="no groups are known"):
-        train(phantoms, run, recipe=tiny)
+    with pytest.warns(UserWarning, match="groups are clusters of twins"):
+        train(phantoms, run, recipe=tiny, cache=tmp_path / "cache")
     assert json.loads((run / "run.json").read_text())["finished"] is True
 
 

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neurodense.data.audit.result import Audit
+    from neurodense.data.audit.run import Audited, audit
     from neurodense.data.catalogue import scan_folder
     from neurodense.demo import make_demo_data, run_demo
     from neurodense.errors import (
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Audit": "data.audit.result",
+    "Audited": "data.audit.run",
+    "audit": "data.audit.run",
     "scan_folder": "data.catalogue",
     "make_demo_data": "demo",
     "run_demo": "demo",
@@ -74,10 +79,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError", "NeurodenseError",
-    "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen",
-    "Slices", "Study", "WeightsError", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure",
-    "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder", "train", "write_evaluation",
+    "Audit", "Audited", "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError",
+    "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan",
+    "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate", "find_studies", "load_recipe",
+    "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder",
+    "train", "write_evaluation",
 ]  # fmt: skip
 
 

@@ -43,16 +43,14 @@ def cli(debug: bool) -> None:
 @cli.command()
 @click.argument("data", required=False, type=_PATH)
 @click.option("--out", type=_PATH, metavar="RUN", help="Run folder to make.")
-@click.option(
-    "--recipe", default="finetune", show_default=True, metavar="NAME|FILE.toml", help="See `neurodense recipes`."
-)
+@click.option("--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="See `neurodense recipes`.")
 @click.option("--weights", metavar="imagenet|none|FILE", help="Starting weights; what the recipe says if left out.")
-@click.option(
-    "--groups", type=_PATH, metavar="CSV", help="path,label,group (or patient): whole groups stay in one part."
-)
-@click.option(
-    "--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as an earlier run's split.csv."
-)
+@click.option("--groups", type=_PATH, metavar="CSV", help="path,group (or patient): whole groups stay in one part.")
+@click.option("--split", type=_PATH, metavar="CSV", help="path,part: the parts to use, such as RUN/split.csv.")
+@click.option("--split-by", type=click.Choice(["group", "image"]), help="Image by image is how the notebook does it.")
+@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
+@click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
+@click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="Test on one source, by a column of --groups or path.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
@@ -60,12 +58,7 @@ def cli(debug: bool) -> None:
 @click.option("--no-cache", is_flag=True, help="Run the frozen layers in every epoch, as the notebook does.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
 @click.option("--mirror", metavar="URL_OR_PATH", help="Copy checkpoints and results there as they appear.")
-@click.option(
-    "--resume",
-    type=_PATH,
-    metavar="RUN",
-    help="Go on with a run that was stopped.",
-)
+@click.option("--resume", type=_PATH, metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--continue-epochs", type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs.")
 def train(
     data: Path | None,
@@ -80,6 +73,8 @@ def train(
 
     \b
     neurodense train DATA --out RUN --groups groups.csv
+    neurodense train DATA --out RUN --groups groups.csv --folds 5 --final
+    neurodense train DATA --out RUN --groups groups.csv --leave-out source=br35h
     neurodense train --resume RUN
     neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
     neurodense train --resume RUN --continue-epochs 3
@@ -109,17 +104,49 @@ def train(
 
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
-    context = click.get_current_context()
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
     allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror"}
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in allowed
-        and parameter.name is not None
-        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    options = {p.name: p.opts[0] for p in context.command.params if p.name is not None and p.name not in allowed}
+    given = [option for name, option in options.items() if context.get_parameter_source(name) is typed]
     if given:
         raise click.UsageError(f"--resume goes on with what the run began with; leave out {', '.join(given)}.")
+
+
+@cli.command()
+@click.argument("data", type=_PATH)
+@click.option("--against", type=_PATH, metavar="OTHER", help="Another folder, such as a test set: what is in both?")
+@click.option("--groups", type=_PATH, metavar="CSV", help="path,group (or patient): what is known to belong together.")
+@click.option("--split", type=_PATH, metavar="CSV", help="path,part, such as RUN/split.csv: what is on both sides?")
+@click.option("--sources", metavar="CSV|COLUMN", help="path,source, or a column of --groups: where images come from.")
+@click.option("--out", type=_PATH, metavar="DIR", help="Write audit.html, audit.json and groups.csv there.")
+@click.option("--cache", type=_PATH, metavar="FOLDER", help="Where looks at images are kept; the user's cache folder.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of samples and shuffles."
+)
+@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
+def audit(data: Path, form: str, **options: Any) -> None:
+    r"""Ask what would make a score on DATA too good, and which files need a person's eye.
+
+    \b
+    neurodense audit DATA --out AUDIT
+    neurodense train DATA --groups AUDIT/groups.csv --out RUN
+    neurodense audit DATA --split RUN/split.csv --against TESTSET
+    """
+    from rich.console import Console
+
+    from neurodense.data.audit.run import audit as look_through
+    from neurodense.data.audit.table import print_audit
+    from neurodense.screen import Screen
+
+    screen = Screen.on_stderr()
+    found = look_through(data, screen=screen, **options).audit
+    if form == "json":
+        click.echo(found.model_dump_json())
+    else:
+        print_audit(found, Console(highlight=False))
+    if found.unreadable:
+        screen.warn("left out:\n  " + "\n  ".join(found.unreadable[:20]))
+        sys.exit(1)
 
 
 @cli.command()

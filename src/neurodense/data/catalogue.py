@@ -77,19 +77,41 @@ def in_order(records: Iterable[Record]) -> tuple[Record, ...]:
     return tuple(sorted(records, key=lambda record: (record.label, *record.path.rpartition("/")[::2])))
 
 
-def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda done, total: None) -> Catalogue:
+def hash_image(path: Path, source: str) -> str:
+    """Give the sha256 of a file that can be decoded.
+
+    Raises:
+        ScanError: It cannot be read as an image.
+        OSError: It cannot be read at all.
+    """
+    read_image(path, source)
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def scan_folder(
+    root: str | Path,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    read: Callable[[Path, str], str] = hash_image,
+    *,
+    labelled: bool = True,
+) -> Catalogue:
     """Catalogue `root`: every image in every class folder, nested ones too, decoded once to be sure that it can be.
 
     Args:
         root: A folder with one sub-folder a class. Hidden files and folders are passed over.
         advance: Called as advance(done, total) while the files are read.
+        read: Called by several threads as read(path, source); gives the sha256 of a file or raises as `hash_image`.
+        labelled: False for any folder of images: there are no classes then, and each label is "".
 
     Raises:
         DataError: No such folder, fewer than two classes, an empty class, names that differ by case only, folders
             that look like parts of a split or cannot be listed, or a class without a readable image.
     """
     root = Path(root)
-    classes = class_folders(root)
+    if not labelled and not root.is_dir():
+        raise DataError(f"{root} {'is not a folder' if root.exists() else 'does not exist'}.")
+    classes = class_folders(root) if labelled else ("",)
     paths: list[tuple[str, str]] = []
     other: dict[str, int] = {}
     for name in classes:
@@ -100,18 +122,22 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
     count = Counter(name for _, name in paths)
     if empty := [name for name in classes if not count[name]]:
         found = ", ".join(f"{name} {count[name]:,} (and {other[name]:,} other files)" for name in classes)
+        if not labelled:
+            raise DataError(f"There is no image in {root}; {looked_for()}.")
         raise DataError(
             f"There is no image in class folder {', '.join(map(repr, empty))} of {root}. Found: {found}; "
             f"{looked_for()}.",
             "Put images there or move the folder away.",
         )
 
-    records, unreadable = _read_all(root, sorted(paths), advance)
+    records, unreadable = _read_all(root, sorted(paths), advance, read)
     kept = Counter(record.label for record in records)
     for name in classes:
         if not kept[name]:
             first = next((reason for path, reason in unreadable if path.startswith(f"{name}/")), unreadable[0][1])
-            raise DataError(f"No image of class {name!r} in {root} can be read; the first says: {first}")
+            what = f"No image of class {name!r} in {root}" if labelled else f"No image in {root}"
+            raise DataError(f"{what} can be read; the first says: {first}")
+    classes = classes if labelled else ()
     return Catalogue(root, classes, in_order(records), tuple(unreadable), sum(other.values()), _is_synthetic(root))
 
 
@@ -181,7 +207,7 @@ def is_text(name: str) -> bool:
 
 
 def _read_all(
-    root: Path, paths: list[tuple[str, str]], advance: Callable[[int, int], None]
+    root: Path, paths: list[tuple[str, str]], advance: Callable[[int, int], None], read: Callable[[Path, str], str]
 ) -> tuple[list[Record], list[tuple[str, str]]]:
     def check(item: tuple[str, str]) -> Record | tuple[str, str]:
         path, label = item
@@ -189,9 +215,7 @@ def _read_all(
             shown = repr(path)[1:-1]
             return shown, f"{shown} is left out: its name {_NO_TEXT}."
         try:
-            read_image(root / path, path)
-            with (root / path).open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            digest = read(root / path, path)
         except ScanError as error:
             return path, error.message
         except OSError as error:

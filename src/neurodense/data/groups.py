@@ -1,4 +1,7 @@
-"""A group table says which images belong together: columns path, label (optional) and group or patient."""
+"""A group table says which images belong together: columns path, label (optional) and group or patient.
+
+What other columns say, such as the source of each image, is kept for whoever asks.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,25 @@ class GroupTable:
     source: Path
     group_of: dict[str, str]
     label_of: dict[str, str]
+    rows: tuple[tuple[int, dict[str, str]], ...] = ()
+
+    def column(self, name: str) -> dict[str, str]:
+        """What the column says of each path; paths whose cell is empty are left out.
+
+        Raises:
+            DataError: The table has no such column, or says two things of one path.
+        """
+        columns = self.rows[0][1].keys() if self.rows else ()
+        if name not in columns:
+            raise DataError(f"{self.source} has no column {name!r}; it has {', '.join(columns)}.")
+        values: dict[str, str] = {}
+        for number, row in self.rows:
+            path, value = comparable(row["path"]), row[name].strip()
+            if value and values.setdefault(path, value) != value:
+                raise DataError(
+                    f"{self.source}, line {number}: the {name} of {path} is {value!r} and {values[path]!r}."
+                )
+        return values
 
 
 def read_groups(path: str | Path) -> GroupTable:
@@ -45,7 +67,7 @@ def read_groups(path: str | Path) -> GroupTable:
             raise DataError(f"{path}, line {number}: {name} is in group {group!r} and in {group_of[name]!r}.")
         if label and label_of.setdefault(name, label) != label:
             raise DataError(f"{path}, line {number}: {name} is labelled {label!r} and {label_of[name]!r}.")
-    return GroupTable(path, group_of, label_of)
+    return GroupTable(path, group_of, label_of, tuple(rows))
 
 
 def apply_groups(catalogue: Catalogue, table: GroupTable) -> tuple[Catalogue, int]:

@@ -1,16 +1,18 @@
 """Training, validation and test parts: stratified by class, whole groups only, the same on every machine.
 
-Groups are taken in the order of a hash of seed and name, so that the order of files, the operating system and Python's
-own random numbers have no say. A group goes to the part when that brings every class it holds nearer to its share.
+Groups are taken in the order of a hash of seed and name, so that the order of files, the operating system (its
+slashes, its case, how it composes letters) and Python's own random numbers have no say. A group goes to the part when
+that brings every class it holds nearer to its share.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,10 +23,13 @@ from neurodense.errors import DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+SplitBy = Literal["group", "image", "file", "source"]
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125  # of what the test part leaves: 70 / 10 / 20 in all
 
 _ATTEMPTS = 100  # at orders of the groups; the first does unless groups hold several classes
+_CARVINGS = 20  # likewise, where only validation is carved
+_TIE = 1e-9  # images; less than that is rounding, whose sign depends on the order of a sum
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,14 @@ class Split:
 
     Attributes:
         parts: Records of each part, in the order of `catalogue.in_order`.
-        by: "group" when a group table was used, "image" when every image stood alone, "file" when a table was given.
+        by: "group" when whole groups were moved, "image" when every image stood alone, "file" when a table was given,
+            "source" when one source was left out as the test part.
+        target: Share of each class that each part was to get; empty where it is not ours to choose.
     """
 
     parts: Mapping[Part, tuple[Record, ...]]
-    by: Literal["group", "image", "file"]
+    by: SplitBy
+    target: Mapping[Part, float] = field(default_factory=dict)
 
     @property
     def grouped(self) -> bool:
@@ -48,6 +56,10 @@ class Split:
         """Images of each class in each part."""
         count = {part: Counter(record.label for record in records) for part, records in self.parts.items()}
         return {part: {name: count[part][name] for name in classes} for part in PARTS}
+
+    def holds(self, classes: Iterable[str], parts: Iterable[Part] = PARTS) -> bool:
+        """True when each of `parts` has images of each of `classes`."""
+        return all(set(classes) <= {record.label for record in self.parts[part]} for part in parts)
 
 
 def split_records(
@@ -64,63 +76,120 @@ def split_records(
     Raises:
         DataError: One part would have none of a class: it has fewer than three groups, or shares them with others.
     """
-    groups_of: dict[str, set[str]] = defaultdict(set)
-    for record in catalogue.records:
-        groups_of[record.label].add(record.group)
+    groups = groups_of(catalogue)
     for name in catalogue.classes:
-        if len(groups_of[name]) < 3:
+        if len(groups[name]) < 3:
             unit = "groups" if catalogue.grouped else "images"
             raise DataError(
-                f"Class {name!r} has {len(groups_of[name])} {unit}; training, validation and test need one each.",
+                f"Class {name!r} has {len(groups[name])} {unit}; training, validation and test need one each.",
                 "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
             )
+    rest_share = 1 - test_share
+    target: dict[Part, float] = {
+        "train": rest_share * (1 - validation_share),
+        "validation": rest_share * validation_share,
+        "test": test_share,
+    }
     for attempt in range(_ATTEMPTS):
         salt = f"{seed}.{attempt}" if attempt else f"{seed}"
         rest, test = _take(catalogue.records, test_share, f"{salt}:test", leave=2)
         train, validation = _take(rest, validation_share, f"{salt}:validation", leave=1)
         parts: dict[Part, tuple[Record, ...]] = {"train": train, "validation": validation, "test": test}
-        if all({record.label for record in records} == set(catalogue.classes) for records in parts.values()):
-            return Split(parts, "group" if catalogue.grouped else "image")
+        split = Split(parts, "group" if catalogue.grouped else "image", target)
+        if split.holds(catalogue.classes):
+            return split
     raise DataError(
         f"No split in {_ATTEMPTS} attempts gave every part images of every class: groups that hold several classes "
-        f"leave no room. Groups of each class: {', '.join(f'{n} {len(groups_of[n])}' for n in catalogue.classes)}.",
+        f"leave no room. Groups of each class: {', '.join(f'{n} {len(groups[n])}' for n in catalogue.classes)}.",
         "Add images of other patients, or give your own parts with --split CSV (path,label,group,part).",
     )
 
 
+def carve(
+    records: Sequence[Record], salt: str, share: float = VALIDATION_SHARE
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Part `records` into training and about `share` of each class for validation, moving whole groups.
+
+    A class with one group, or one whose groups others share, may be missing on one side: that is for the caller to see.
+    """
+    classes = {record.label for record in records}
+    for attempt in range(_CARVINGS):
+        sides = _take(records, share, f"{salt}.{attempt}" if attempt else salt, leave=1)
+        if all({record.label for record in side} == classes for side in sides):
+            return sides
+    return _take(records, share, salt, leave=1)
+
+
+def alone(catalogue: Catalogue) -> Catalogue:
+    """The catalogue with every image a group of its own, for a split by image."""
+    records = tuple(replace(record, group=record.path) for record in catalogue.records)
+    return replace(catalogue, records=records, grouped=False)
+
+
+def leaked(split: Split, catalogue: Catalogue) -> int:
+    """Test images with another image of their group, by the catalogue's groups, in training."""
+    group_of = {record.path: record.group for record in catalogue.records}
+    trained = {group_of[record.path] for record in split.parts["train"]}
+    return sum(group_of[record.path] in trained for record in split.parts["test"])
+
+
+def groups_of(catalogue: Catalogue) -> dict[str, set[str]]:
+    """The groups that hold images of each class."""
+    groups: dict[str, set[str]] = {name: set() for name in catalogue.classes}
+    for record in catalogue.records:
+        groups[record.label].add(record.group)
+    return groups
+
+
+def held_by(records: Iterable[Record]) -> dict[str, Counter[str]]:
+    """Images of each class in each group: group -> class -> count."""
+    held: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        held[record.group][record.label] += 1
+    return held
+
+
+def drawn(salt: str, group: str) -> tuple[bytes, str]:
+    """Place of a group in the order that `salt` draws; of names that some system takes for one, by the name."""
+    return hashlib.sha256(f"{salt}:{folded(group)}".encode()).digest(), group
+
+
+def folded(name: str) -> str:
+    """The name without what systems change in it: kind of slash, case, composition of letters."""
+    return unicodedata.normalize("NFC", comparable(name).casefold())
+
+
 def _take(
-    records: tuple[Record, ...], share: float, salt: str, leave: int
+    records: Sequence[Record], share: float, salt: str, leave: int
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Part `records` into (the rest, about `share` of each class), moving whole groups.
 
     Every class keeps at least `leave` groups, and gives at least one where groups that it shares with others allow it.
     """
-    held: dict[str, Counter[str]] = defaultdict(Counter)  # group -> images a class
-    for record in records:
-        held[record.group][record.label] += 1
+    held = held_by(records)
     target = {name: share * count for name, count in Counter(record.label for record in records).items()}
     left = Counter(name for labels in held.values() for name in labels)  # groups a class that are not taken
     taken_images: Counter[str] = Counter()
     taken: set[str] = set()
 
-    def key(group: str) -> bytes:
-        return hashlib.sha256(f"{salt}:{group}".encode()).digest()
-
-    for group in sorted(held, key=key):
+    place = {group: drawn(salt, group) for group in held}
+    for group in sorted(held, key=place.__getitem__):
         labels = held[group]
         gain = sum(
             abs(taken_images[name] - target[name]) - abs(taken_images[name] + count - target[name])
-            for name, count in sorted(labels.items())  # the order of a sum of floats must not be that of the files
+            for name, count in labels.items()
         )
-        if gain > 0 and all(left[name] > leave for name in labels):
+        if gain > _TIE and all(left[name] > leave for name in labels):
             taken.add(group)
             taken_images.update(labels)
             left.subtract(labels.keys())
-    for name in sorted(target):  # a class whose every group is larger than its share still gives its smallest one
+    for name in sorted(
+        target, key=lambda name: (folded(name), name)
+    ):  # a class whose every group is larger than its share still gives its smallest one
         if not taken_images[name]:
             free = [g for g in held if name in held[g] and all(left[other] > leave for other in held[g])]
             if free:
-                smallest = min(free, key=lambda g: (sum(held[g].values()), key(g)))
+                smallest = min(free, key=lambda g: (held[g].total(), place[g]))
                 taken.add(smallest)
                 taken_images.update(held[smallest])
                 left.subtract(held[smallest].keys())
@@ -189,7 +258,7 @@ def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_sha
         parts[part].append(Record(record.path, record.label, group, record.sha256))
     train, validation, test = (in_order(parts[part]) for part in PARTS)
     if train and not validation:
-        train, validation = _take(train, validation_share, f"{seed}:validation", leave=1)
+        train, validation = carve(train, f"{seed}:validation", validation_share)
     return Split({"train": train, "validation": validation, "test": test}, "file")
 
 

@@ -43,7 +43,16 @@ class Data(_Part):
     manifest_sha256: str = Field(description="Hash over path, label and file hash of every image of the three parts.")
     counts: dict[str, dict[str, int]] = Field(description="Images of each class in each part.")
     groups: dict[str, int] | None = Field(description="Groups in each part; None when groups are not known.")
-    split_by: Literal["group", "image", "file"]
+    split_by: Literal["group", "image", "file", "source"] = Field(
+        description="What kept together: whole groups, single images, a table's own parts; or one source is the test."
+    )
+    groups_from: Literal["table", "twins", "split"] | None = Field(
+        None, description="A group table, twins that were found, or the table of parts; None when groups are not known."
+    )
+    leaked: int | None = Field(
+        None, description="Test images with an image of their group in training; None when groups are not known."
+    )
+    left_out: str | None = Field(None, description="The source that is the test part, as --leave-out was given.")
     seed: int
 
 

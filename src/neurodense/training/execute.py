@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,24 +29,34 @@ from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet
 from neurodense.versions import versions
 
+Push = Callable[[], None]
+"""Called when there is something new to copy to the mirror; returns at once."""
 
-def execute(run: Path, sheet: RunSheet, split: Split, destination: Mirror | None, screen: Screen) -> Path:
-    """Train what is left of the recipe, then finish: the same for a new run and a resumed one."""
-    sheet.save(run)
+
+@contextmanager
+def mirroring(run: Path, sheet: RunSheet, destination: Mirror | None, screen: Screen) -> Iterator[Push]:
+    """Give what to call when there is something new to copy; at the end wait until the mirror has everything."""
     try:
-        model = _execute(run, sheet, split, destination.push if destination else (lambda: None), screen)
+        yield destination.push if destination else (lambda: None)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             screen.say(f"stopped; whole epochs are kept. Go on with: neurodense train --resume {shlex.quote(str(run))}")
         if destination is not None:
             destination.close(timeout_s=60)
         raise
+    if destination is not None and not destination.close():
+        screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
+
+
+def execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen) -> Path:
+    """Train what is left of the recipe, then finish: the same for a new run, a resumed one and a fold."""
+    sheet.save(run)
+    model = _execute(run, sheet, split, push, screen)
     replace(sheet, finished=True).save(run)
-    close_mirror(destination, sheet, run, screen)
     return model
 
 
-def _execute(run: Path, sheet: RunSheet, split: Split, push: Callable[[], None], screen: Screen) -> Path:
+def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen) -> Path:
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)
@@ -79,12 +90,6 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Callable[[], None],
     finally:
         journal.close()
     return finish(run, sheet, split, network, arithmetic, screen)
-
-
-def close_mirror(destination: Mirror | None, sheet: RunSheet, run: Path, screen: Screen) -> None:
-    """Wait until the mirror has everything; say so where it has not."""
-    if destination is not None and not destination.close():
-        screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
 
 
 def seed_everything(seed: int) -> None:

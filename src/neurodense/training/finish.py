@@ -16,7 +16,7 @@ from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import ModelError
-from neurodense.evaluation.evaluate import Evaluation, evaluate_records, write_evaluation
+from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
 from neurodense.evaluation.report import write_report
 from neurodense.inference.card import Card, Data, Graph, write_card
 from neurodense.inference.predictor import Predictor
@@ -24,6 +24,7 @@ from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
+from neurodense.training.caveats import caveats
 from neurodense.training.export import export_graph, export_weights, sha256_of
 from neurodense.training.journal import read_history
 from neurodense.training.network import Network
@@ -73,24 +74,34 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     predictor = Predictor(staging)
     _check_agreement(network, predictor, catalogue, split)
 
-    evaluation = evaluate_records(predictor, catalogue.root, split.parts["test"], screen)
-    card = card.model_copy(update={"files": files, "metrics": evaluation.metrics.as_dict()})
+    tested = split.parts["test"]  # empty for a model that is trained on all images
+    evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
+    metrics = evaluation.metrics.as_dict() if evaluation else None
+    card = card.model_copy(update={"files": files, "metrics": metrics})
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
+    figures = _evaluation(run, sheet, evaluation, history, screen) if evaluation else []
+    _report(run, sheet, card, evaluation, history, figures)
+    screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
+    return run / "model"
+
+
+def _evaluation(
+    run: Path, sheet: RunSheet, evaluation: Evaluation, history: Sequence[dict[str, Any]], screen: Screen
+) -> list[Figure]:
+    """Write RUN/evaluation and say what is in it."""
     for failure in evaluation.failures:
         screen.warn(f"left out of the test part: {failure.message}")
     first = not (run / "evaluation" / "metrics.json").exists()
     note = "synthetic images" if sheet.synthetic else ""
     figures = write_evaluation(evaluation, run / "evaluation", subject="Test part", note=note, history=history)
-    _report(run, sheet, card, evaluation, history, figures)
     screen.say(
         f"test part{', read now for the first time' if first else ', read again'}: n {evaluation.metrics.n:,}, "
         f"accuracy {evaluation.metrics.accuracy:.4f}, "
         f"macro F1 {evaluation.metrics.macro.f1:.4f}, loss {evaluation.metrics.loss:.4f}"
     )
-    screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
-    return run / "model"
+    return figures
 
 
 def _card(
@@ -122,6 +133,9 @@ def _card(
             counts={part: dict(counts) for part, counts in split.counts(sheet.classes).items()},
             groups=groups if split.grouped else None,
             split_by=sheet.split_by,
+            groups_from=sheet.groups_from,
+            leaked=sheet.leaked,
+            left_out=sheet.left_out,
             seed=sheet.seed,
         ),
         validation={key: row[key] for key in row if key.startswith("validation_")},
@@ -160,39 +174,35 @@ def _report(
     run: Path,
     sheet: RunSheet,
     card: Card,
-    evaluation: Evaluation,
+    evaluation: Evaluation | None,
     history: Sequence[dict[str, Any]],
-    figures: Sequence[tuple[str, Path, str]],
+    figures: Sequence[Figure],
 ) -> None:
-    metrics, data = evaluation.metrics, card.data
+    metrics, data = evaluation.metrics if evaluation else None, card.data
     total = {part: sum(data.counts[part].values()) for part in PARTS}
+    kind = "synthetic " if data.synthetic else ""
     summary = [
-        f"On {metrics.n:,} {'synthetic ' if data.synthetic else ''}test images that no step of the training has seen, "
-        f"the model reaches an accuracy of {metrics.accuracy:.3f} and a macro F1 of {metrics.macro.f1:.3f}.",
+        f"On {metrics.n:,} {kind}test images that no step of the training has seen, "
+        f"the model reaches an accuracy of {metrics.accuracy:.3f} and a macro F1 of {metrics.macro.f1:.3f}."
+        if metrics
+        else f"This model was trained on all {kind}images, and none is left to measure it on. What the recipe reaches "
+        "on images that it has not seen is in the report of the folds, one folder up.",
         f"It was trained on {total['train']:,} images; {total['validation']:,} more chose the epoch that is kept."
         if card.recipe["keep"] == "best"
         else f"It was trained on {total['train']:,} images; the last epoch is kept.",
     ]
-    warnings = []
-    if data.synthetic:
-        warnings.append("The images are synthetic: made by a computer. The figures say nothing about patients.")
-    if data.groups is None:
-        warnings.append(
-            "No groups are known: no group table was given. Slices of one patient, and copies of one slice, "
-            "may be on both sides, and the score is then too good: give --groups."
-        )
-    warnings.append(
-        "All images come from one folder. A score inside one collection does not show that the model sees the tumour "
-        "and not the source; measure it on another collection as well."
+    scores = (
+        {
+            "Test images": f"{metrics.n:,}",
+            "Accuracy": f"{metrics.accuracy:.4f}",
+            "Macro F1": f"{metrics.macro.f1:.4f}",
+            "Loss (nats)": f"{metrics.loss:.4f}",
+        }
+        if metrics
+        else {}
     )
-    if sheet.unreadable:
-        warnings.append(f"{len(sheet.unreadable)} images could not be read and are left out; run.json names them.")
-    warnings += [f"Undefined, shown as 0: {sentence}" for sentence in metrics.undefined]
     facts = {
-        "Test images": f"{metrics.n:,}",
-        "Accuracy": f"{metrics.accuracy:.4f}",
-        "Macro F1": f"{metrics.macro.f1:.4f}",
-        "Loss (nats)": f"{metrics.loss:.4f}",
+        **scores,
         "Recipe": str(card.recipe["name"]),
         "Kept epoch": f"{card.kept_epoch} of {len(history)}",
         "Starting weights": card.weights_origin,
@@ -200,18 +210,19 @@ def _report(
         "Seed": str(data.seed),
         "Trained in": card.arithmetic,
     }
+    again = [
+        "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
+        f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}",
+        "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
+    ]
     write_report(
         run / "report" / "index.html",
         title=f"neurodense: {card.name}" + (" (synthetic images)" if data.synthetic else ""),
         summary=summary,
-        warnings=warnings,
+        warnings=caveats(sheet, metrics),
         facts=facts,
         metrics=metrics,
         history=history,
         figures=figures,
-        commands=[
-            "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
-            f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}",
-            "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
-        ],
+        commands=again if metrics else [],
     )

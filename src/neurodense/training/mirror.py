@@ -244,6 +244,10 @@ def _in_order(names: Iterable[str]) -> list[str]:
     """The names that are not temporary (nor climb out of the folder with ..): checkpoints late, run.json last.
 
     A copy that is cut off then has a log at least as long as its checkpoint knows of, and a resumed run cuts it there.
+    The run.json of a fold, fold-1/run.json, goes after the folds' other files and before the run's own.
     """
     whole = (name for name in names if "/." not in f"/{name}")
-    return sorted(whole, key=lambda name: (name == "run.json", name.startswith("checkpoints/"), name))
+    return sorted(
+        whole,
+        key=lambda name: (name == "run.json", name.endswith("/run.json"), "checkpoints/" in name, name),
+    )

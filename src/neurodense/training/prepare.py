@@ -1,23 +1,30 @@
-"""Before a run trains: is its folder free, are its parts complete, what is said about the images."""
+"""Before a run trains: is its folder free, are its files those that it began with, which images belong together."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from neurodense.data.catalogue import Catalogue, Record
-from neurodense.data.groups import read_table
+from neurodense.data.catalogue import Catalogue, Record, scan_folder
+from neurodense.data.glance import glance_folder
+from neurodense.data.grouping import find_groups
+from neurodense.data.groups import GroupTable, apply_groups, read_table
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, RunError
 from neurodense.screen import Screen
-from neurodense.training.sheet import RunSheet
+from neurodense.training.plan import FINAL
+from neurodense.training.sheet import GroupsFrom, RunSheet
 
 _STARTED = frozenset({"split.csv", "checkpoints", ".lock"})
 """What a start that was interrupted may have left in a run folder."""
+_FOLD_STARTED = _STARTED | {"run.json", "recipe.toml"}
+"""Likewise in the folder of a fold, which is complete before the run itself is."""
 
 
 def check_free(run: Path, data: Path) -> None:
@@ -35,9 +42,15 @@ def check_free(run: Path, data: Path) -> None:
         )
     if run.exists() and not run.is_dir():
         raise RunError(f"{run} is a file.", "Give another --out.")
-    if foreign := sorted(path.name for path in run.glob("*") if path.name not in _STARTED):
+    if foreign := sorted(path.name for path in run.glob("*") if not _is_started(path)):
         shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise RunError(f"{run} is not empty: it holds {shown}.", "Give a new folder as --out.")
+
+
+def _is_started(path: Path) -> bool:
+    if path.is_dir() and re.fullmatch(rf"fold-\d+|{FINAL}", path.name):
+        return {inner.name for inner in path.iterdir()} <= _FOLD_STARTED
+    return path.name in _STARTED
 
 
 @contextmanager
@@ -58,50 +71,82 @@ def locked(run: Path) -> Iterator[None]:
         ) from None
 
 
-def check_parts(split: Split, catalogue: Catalogue) -> None:
-    """See that every class has images in every part.
-
-    Raises:
-        DataError: One has not.
-    """
-    counts = split.counts(catalogue.classes)
-    for part in PARTS:
-        if empty := [name for name, count in counts[part].items() if not count]:
-            raise DataError(
-                f"The {part} part holds no image of {', '.join(map(repr, empty))}.",
-                "Each class needs images in training, validation and test.",
-            )
-
-
-def recorded_split(run: Path, sheet: RunSheet, screen: Screen) -> Split:
-    """The split as it was written. Every file is compared with its hash, since the run is about those very files.
-
-    Raises:
-        DataError: The folder or a file is gone, or a file has changed.
-    """
-    root = Path(sheet.data)
-    moved = f"neurodense train NEW_PLACE --resume '{run}', if the images were moved."
-    if not root.is_dir():
-        raise DataError(f"{root}, which the run trains on, is not there.", moved)
+def recorded_split(run: Path, sheet: RunSheet) -> Split:
+    """The split as it was written to RUN/split.csv."""
     rows = read_table(run / "split.csv")
-    with screen.bar("checking images", len(rows), "images") as bar:
-        for row in rows:
-            try:
-                with (root / row["path"]).open("rb") as handle:
-                    same = hashlib.file_digest(handle, "sha256").hexdigest() == row["sha256"]
-            except OSError as error:
-                raise DataError(f"{root / row['path']} cannot be read: {error.strerror}.", moved) from error
-            if not same:
-                raise DataError(
-                    f"{root / row['path']} is not the file that the run began with.",
-                    "Bring the old file back, or start a new run with --split of the old one less its sha256 column.",
-                )
-            bar.advance()
     parts = {
         part: tuple(Record(r["path"], r["label"], r["group"], r["sha256"]) for r in rows if r["part"] == part)
         for part in PARTS
     }
     return Split(parts, sheet.split_by)
+
+
+def check_files(run: Path, root: Path, split: Split, screen: Screen) -> None:
+    """Compare every file with its hash in the split, since the run is about those very files.
+
+    Raises:
+        DataError: The folder or a file is gone, or a file has changed.
+    """
+    moved = f"neurodense train NEW_PLACE --resume '{run}', if the images were moved."
+    if not root.is_dir():
+        raise DataError(f"{root}, which the run trains on, is not there.", moved)
+    records = [record for part in PARTS for record in split.parts[part]]
+    with screen.bar("checking images", len(records), "images") as bar:
+        for record in records:
+            try:
+                with (root / record.path).open("rb") as handle:
+                    same = hashlib.file_digest(handle, "sha256").hexdigest() == record.sha256
+            except OSError as error:
+                raise DataError(f"{root / record.path} cannot be read: {error.strerror}.", moved) from error
+            if not same:
+                raise DataError(
+                    f"{root / record.path} is not the file that the run began with.",
+                    "Bring the old file back, or start a new run with --split of the old one less its sha256 column.",
+                )
+            bar.advance()
+
+
+def read_images(
+    data: Path, table: GroupTable | None, *, search: bool, cache: Path | None, screen: Screen
+) -> tuple[Catalogue, GroupsFrom | None]:
+    """Read the folder and find out which images belong together.
+
+    Args:
+        data: The folder.
+        table: Its group table, where one was given.
+        search: Look for twins, where there is no table.
+        cache: Where looks at images are kept; the user's cache folder where None.
+        screen: Told what is found.
+
+    Returns:
+        The catalogue with its groups, and where they come from.
+
+    Raises:
+        DataError: As `scan_folder` and `apply_groups`.
+    """
+    with screen.bar("reading images", 1, "images") as bar:
+        if table is not None or not search:
+            catalogue = scan_folder(data, bar.reach)
+        else:
+            catalogue, glances = glance_folder(data, cache, bar.reach)
+    say_catalogue(catalogue, screen)
+    if table is not None:
+        catalogue, unlisted = apply_groups(catalogue, table)
+        if unlisted:
+            screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
+        return catalogue, "table"
+    if not search:
+        return catalogue, None
+    with screen.bar("looking for twins", 100) as bar:
+        catalogue = find_groups(catalogue, glances, cache, bar.reach)
+    size = Counter(record.group for record in catalogue.records)
+    twins = [count for count in size.values() if count > 1]
+    screen.say(f"twins: {sum(twins):,} images in {len(twins):,} groups; the others stand alone: {len(size):,} in all")
+    screen.warn(
+        "groups are clusters of twins: two slices of one patient that look different may be on both sides. "
+        "--groups CSV keeps patients together"
+    )
+    return catalogue, "twins"
 
 
 def say_catalogue(catalogue: Catalogue, screen: Screen) -> None:
@@ -115,20 +160,3 @@ def say_catalogue(catalogue: Catalogue, screen: Screen) -> None:
         reasons = [reason for _, reason in catalogue.unreadable]
         more = f"\n  and {len(reasons) - 20:,} more; run.json lists all" if len(reasons) > 20 else ""
         screen.warn(f"{len(reasons):,} unreadable images are left out:\n  " + "\n  ".join(reasons[:20]) + more)
-
-
-def say_split(split: Split, catalogue: Catalogue, screen: Screen) -> None:
-    """Say what is in each part, and what is wrong with a split that knows no groups."""
-    counts = split.counts(catalogue.classes)
-    for part in PARTS:
-        groups = len({record.group for record in split.parts[part]})
-        detail = ", ".join(f"{name} {count:,}" for name, count in counts[part].items())
-        of = f" in {groups:,} groups" if split.grouped else ""
-        screen.say(f"  {part:<10} {len(split.parts[part]):6,}{of}: {detail}")
-    if unused := len(catalogue.records) - sum(map(len, split.parts.values())):
-        screen.warn(f"{unused:,} images of the folder are in no part of the split that was given, and are not used")
-    if not split.grouped:
-        screen.warn(
-            "no groups are known: slices of one patient may be on both sides, and the score is then too good. "
-            "--groups CSV keeps patients together"
-        )

@@ -40,7 +40,14 @@ def model_readme(card: Card) -> str:
         groups = f"{data.groups[part]:,}" if data.groups else "not known"
         lines.append(f"| {part} | " + " | ".join(f"{counts[name]:,}" for name in card.classes) + f" | {groups} |")
     lines += ["", f"Split by {data.split_by}, seed {data.seed}."]
-    if data.groups is None:
+    if data.left_out is not None:
+        lines.append(f"The test part is one source that training did not see: `{data.left_out}`.")
+    if data.leaked:
+        lines.append(
+            f"{data.leaked:,} test images have a twin or an image of the same patient in training: "
+            "the figures below are too good."
+        )
+    elif data.groups is None:
         lines.append("Images of one patient may be on both sides of this split: the figures below may be too good.")
     if card.metrics is not None:
         lines += [
@@ -60,9 +67,10 @@ def model_readme(card: Card) -> str:
         "",
         "## Limits",
         "",
-        "The test part comes from the same folder as the training part. On images of another scanner, protocol or "
-        "collection the figures can be far lower: measure there before you rely on it. Every image gets one of the "
-        "classes, also one that shows no brain.",
+        ("No image was kept to test this model on. " if card.metrics is None else "")
+        + "Training and test images come from the same folder. On images of another scanner, protocol or collection "
+        "the figures can be far lower: measure there before you rely on it. Every image gets one of the classes, also "
+        "one that shows no brain.",
         "",
     ]
     return "\n".join(lines)

@@ -9,6 +9,8 @@ RUN/
     model/         the model folder
     evaluation/    the test part: metrics.json, predictions.csv, figures
     report/        index.html
+
+With --folds K each fold is such a run, in RUN/fold-1 ..., and RUN itself holds what they give together: see `folds.py`.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from neurodense.data.catalogue import class_folders, scan_folder
-from neurodense.data.groups import apply_groups, read_groups, read_table
-from neurodense.data.split import read_split, split_records, write_split
+from neurodense.data.catalogue import class_folders
+from neurodense.data.groups import read_groups, read_table
+from neurodense.data.split import Split, leaked, write_split
 from neurodense.errors import RunError
 from neurodense.inference.engine import usable_cores
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.cache import default_cache
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.execute import close_mirror, execute, seed_everything
+from neurodense.training.execute import execute, mirroring, seed_everything
+from neurodense.training.folds import run_folds
 from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, restore
-from neurodense.training.network import new_network
+from neurodense.training.network import Network, new_network
+from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName, choose
-from neurodense.training.prepare import check_free, check_parts, locked, recorded_split, say_catalogue, say_split
+from neurodense.training.prepare import check_files, check_free, locked, read_images, recorded_split
 from neurodense.training.recipe import Recipe, load_recipe
 from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.weights import load_weights, read_weights
@@ -44,6 +48,10 @@ def train(
     weights: str | Path | None = None,
     groups: str | Path | None = None,
     split: str | Path | None = None,
+    split_by: Literal["group", "image"] | None = None,
+    folds: int | None = None,
+    final: bool = False,
+    leave_out: str | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -59,8 +67,15 @@ def train(
         out: The run folder to make; it must not hold a run yet.
         recipe: A recipe's name, a .toml file, or a `Recipe`.
         weights: "imagenet", "none" or a file; what the recipe says where None.
-        groups: CSV of path, label and group or patient; whole groups then stay in one part.
+        groups: CSV of path, label and group or patient; whole groups then stay in one part. Without one, and without
+            `split`, twins are looked for, and each cluster of them is a group.
         split: CSV of path and part, such as an earlier run's split.csv.
+        split_by: "group" keeps groups whole; "image" splits image by image, as the notebook does, and counts what
+            that leaks. None is "group".
+        folds: Train so many times, so that every image is tested once: a cross-validation.
+        final: After the folds, train one more model on all images, in OUT/final.
+        leave_out: The source that is the test part: COLUMN=VALUE of the group table, or a regular expression that is
+            searched in the images' paths.
         seed: Of the split, the initial weights, the order of images, augmentation and dropout.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32, bf16 or fp16, of matrix products; weights are float32.
@@ -71,38 +86,34 @@ def train(
         screen: Told what happens; None is quiet.
 
     Returns:
-        The model folder, OUT/model.
+        The model folder, OUT/model; of a run with folds, OUT itself.
 
     Raises:
         NeurodenseError: Its kinds are those of `neurodense.errors`.
     """
     screen, run, data = screen or Screen(), Path(out), Path(data)
     # What is cheap to check comes before thousands of images are read.
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    plan = Plan(Path(split) if split is not None else None, split_by, folds, final, leave_out)
+    steps = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     choose(device, precision)
     check_free(run, data)
     class_folders(data)
     table = read_groups(groups) if groups is not None else None
-    if split is not None:
-        read_table(Path(split))
-    chosen = str(weights) if weights is not None else plan.weights
+    if plan.split is not None:
+        read_table(plan.split)
+    chosen = str(weights) if weights is not None else steps.weights
     start = read_weights(chosen)
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
-        with screen.bar("reading images", 1, "images") as bar:
-            catalogue = scan_folder(data, bar.reach)
-        if table is not None:
-            catalogue, unlisted = apply_groups(catalogue, table)
-            if unlisted:
-                screen.warn(f"{table.source} does not list {unlisted:,} images; each is taken as a group of its own")
-        say_catalogue(catalogue, screen)
-        parts = split_records(catalogue, seed) if split is None else read_split(split, catalogue, seed)
-        check_parts(parts, catalogue)
-        write_split(parts, run / "split.csv")
-        say_split(parts, catalogue, screen)
+        looks = None if cache is False or cache is None else Path(cache)
+        catalogue, groups_from = read_images(data, table, search=plan.split is None, cache=looks, screen=screen)
+        splits = plan.parts(catalogue, table, seed, screen)
+        if groups_from is None and any(parts.grouped for parts in splits.values()):
+            groups_from = "split"
+        leaks = {name: leaked(parts, catalogue) for name, parts in splits.items() if catalogue.grouped}
 
         seed_everything(seed)
-        network = new_network(len(catalogue.classes), plan)
+        network = new_network(len(catalogue.classes), steps)
         origin = load_weights(network, start)
         screen.say(f"starting weights: {origin}")
         sheet = RunSheet(
@@ -110,7 +121,7 @@ def train(
             classes=catalogue.classes,
             synthetic=catalogue.synthetic,
             unreadable=catalogue.unreadable,
-            split_by=parts.by,
+            split_by=next(iter(splits.values())).by,
             seed=seed,
             weights=chosen,
             weights_origin=origin,
@@ -119,11 +130,30 @@ def train(
             cache=_cache_folder(cache),
             workers=max(0, min(8, usable_cores() - 1)) if workers is None else workers,
             mirror=absolute(mirror) if mirror else None,
-            recipe=plan.model_dump(mode="json"),
+            recipe=steps.model_dump(mode="json"),
+            groups_from=groups_from,
+            leaked=sum(leaks.values()) if leaks else None,
+            left_out=leave_out,
+            folds=folds,
+            final=final,
         )
-        # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
-        checkpoints.save(run / "checkpoints" / "last.safetensors", Checkpoint(Position(), network.state_dict()))
-        return execute(run, sheet, parts, destination, screen)
+        for name, parts in splits.items():
+            one = replace(sheet, mirror=None, leaked=leaks.get(name), folds=None, final=False) if folds else sheet
+            _begin(run / name, one, parts, network)
+        if folds:
+            sheet.save(run)
+        with mirroring(run, sheet, destination, screen) as push:
+            if folds:
+                return run_folds(run, sheet, push, screen, checked=True)
+            return execute(run, sheet, splits[""], push, screen)
+
+
+def _begin(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
+    """Write what a run needs to go on; run.json last, since it says that the rest is there."""
+    write_split(split, run / "split.csv")
+    # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
+    checkpoints.save(run / "checkpoints" / "last.safetensors", Checkpoint(Position(), network.state_dict()))
+    sheet.save(run)
 
 
 def resume(
@@ -173,19 +203,33 @@ def resume(
             cache=sheet.cache if cache is None else _cache_folder(cache),
         )
         if continue_epochs:
-            if not sheet.finished:
-                raise RunError(
-                    f"{run} has not finished; more epochs are added to a run that has.",
-                    f"neurodense train --resume '{run}' ends it first.",
-                )
-            plan = Recipe.model_validate(sheet.recipe).continue_for(continue_epochs)
-            sheet = replace(sheet, recipe=plan.model_dump(mode="json"), finished=False)
+            sheet = _continued(run, sheet, continue_epochs)
         destination = reopen_mirror(run, sheet.mirror, screen)
-        if sheet.finished:
-            screen.say(f"{run} is finished; --continue-epochs N trains it further")
-            close_mirror(destination, sheet, run, screen)
-            return run / "model"
-        return execute(run, sheet, recorded_split(run, sheet, screen), destination, screen)
+        with mirroring(run, sheet, destination, screen) as push:
+            if sheet.folds:
+                return run_folds(run, sheet, push, screen)
+            if sheet.finished:
+                screen.say(f"{run} is finished; --continue-epochs N trains it further")
+                return run / "model"
+            split = recorded_split(run, sheet)
+            check_files(run, Path(sheet.data), split, screen)
+            return execute(run, sheet, split, push, screen)
+
+
+def _continued(run: Path, sheet: RunSheet, epochs: int) -> RunSheet:
+    if sheet.folds:
+        raise RunError(
+            f"{run} holds {sheet.folds} folds, and more epochs are added to one run.",
+            f"neurodense train --resume '{run / 'fold-1'}' --continue-epochs {epochs}, and so on; then "
+            f"neurodense train --resume '{run}' brings them together again.",
+        )
+    if not sheet.finished:
+        raise RunError(
+            f"{run} has not finished; more epochs are added to a run that has.",
+            f"neurodense train --resume '{run}' ends it first.",
+        )
+    plan = Recipe.model_validate(sheet.recipe).continue_for(epochs)
+    return replace(sheet, recipe=plan.model_dump(mode="json"), finished=False)
 
 
 def _cache_folder(cache: str | Path | Literal[False] | None) -> str | None:

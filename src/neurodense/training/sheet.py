@@ -10,20 +10,46 @@ from typing import Any, Literal
 import tomli_w
 
 from neurodense import atomic
+from neurodense.data.split import SplitBy
 from neurodense.errors import RunError
 from neurodense.training.precision import DeviceName, PrecisionName
 from neurodense.versions import versions
 
+GroupsFrom = Literal["table", "twins", "split"]
+
 
 @dataclass(frozen=True)
 class RunSheet:
-    """run.json: what was asked for and what was found, enough to go on without being told again."""
+    """run.json: what was asked for and what was found, enough to go on without being told again.
+
+    Attributes:
+        data: Full path of the folder of images.
+        classes: In order.
+        synthetic: True when the images were made by a computer.
+        unreadable: (path, reason) of each image that was left out.
+        split_by: As `Split.by` says it.
+        seed: Of everything random.
+        weights: What --weights was given, or the recipe's own.
+        weights_origin: Where the starting weights come from.
+        device: As asked for.
+        precision: As asked for.
+        cache: Folder of the activation cache; None runs without.
+        workers: Processes that decode.
+        mirror: Where the run is copied to.
+        recipe: The recipe.
+        finished: True once all is done.
+        groups_from: "table" given with --groups, "twins" that were found, "split" for the group column of --split.
+        leaked: Test images that have another image of their group in training; None where groups are not known.
+        left_out: The source that is the test part, as --leave-out was given.
+        folds: Number of folds, in the run.json of a cross-validation; its trainings are in fold-1, fold-2, ...
+        final: True when a model on all images follows the folds, in final.
+    """
 
     data: str
     classes: tuple[str, ...]
     synthetic: bool
     unreadable: tuple[tuple[str, str], ...]
-    split_by: Literal["group", "image", "file"]
+    split_by: SplitBy
     seed: int
     weights: str
     weights_origin: str
@@ -34,6 +60,11 @@ class RunSheet:
     mirror: str | None
     recipe: dict[str, Any]
     finished: bool = False
+    groups_from: GroupsFrom | None = None
+    leaked: int | None = None
+    left_out: str | None = None
+    folds: int | None = None
+    final: bool = False
 
     def save(self, run: Path) -> None:
         """Write run.json and recipe.toml."""

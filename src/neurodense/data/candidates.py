@@ -1,0 +1,141 @@
+"""Which pairs of pictures are alike enough to be worth a closer look: the nearest in description, under all turns.
+
+All pairs are compared, by matrix products over blocks: nothing is missed, and no index is built. Only the `KEEP`
+nearest of each picture are kept, so that thousands of near-copies give thousands of pairs and not millions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurodense.data.fingerprint import TURNS, Floats, turned_description
+
+ALIKE: Final = 0.78
+"""Least inner product of the descriptions of a candidate."""
+KEEP: Final = 10
+"""Candidates kept a picture; a pair stays while it is among these for one of its two."""
+
+_BLOCK: Final = 512
+_BUFFER: Final = 4_000_000  # candidates held before the weaker ones are dropped
+
+PAIR: Final = np.dtype(
+    [("first", np.int32), ("second", np.int32), ("turn", np.uint8), ("view", np.uint8), ("alike", np.float32)]
+)
+"""One candidate: `second`, turned by `turn`, resembles `first` in `view`."""
+
+Pairs = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class View:
+    """Descriptions to compare: of the pictures `rows` with those of all pictures.
+
+    Attributes:
+        rows: Numbers of the pictures that `queries` describes, ascending.
+        queries: float32 (len(rows), D).
+        stock: float32 (N, D).
+        same: True where `queries` and `stock` are the same descriptions, so that half the pairs say it all.
+    """
+
+    rows: NDArray[np.intp]
+    queries: Floats
+    stock: Floats
+    same: bool
+
+
+def nearest(views: list[View], workers: int, advance: Callable[[float], None]) -> Pairs:
+    """Find the candidates, each pair once, in its best view and turn, sorted by (first, second).
+
+    Args:
+        views: What to compare; the number of a view in this list goes into `PAIR`.
+        workers: Threads.
+        advance: Called with the share done, 0 to 1.
+    """
+    tasks = [(number, start) for number, view in enumerate(views) for start in range(0, len(view.rows), _BLOCK)]
+    found: list[Pairs] = [np.empty(0, PAIR)]
+    held = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for done, pairs in enumerate(_in_order(pool, lambda task: _block(views, *task), tasks, workers + 1), 1):
+            found.append(pairs)
+            held += len(pairs)
+            if held > _BUFFER:
+                found = [_strongest(np.concatenate(found))]
+                held = len(found[0])
+            advance(done / len(tasks))
+    return _strongest(np.concatenate(found))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Any], Pairs], tasks: list[tuple[int, int]], ahead: int
+) -> Iterator[Pairs]:
+    """Results in the order of the tasks, few of them waiting."""
+    running = []
+    for task in tasks:
+        running.append(pool.submit(work, task))
+        if len(running) > ahead:
+            yield running.pop(0).result()
+    for job in running:
+        yield job.result()
+
+
+def _block(views: list[View], number: int, start: int) -> Pairs:
+    """Candidates of one block of rows of one view."""
+    view = views[number]
+    rows = view.rows[start : start + _BLOCK]
+    queries = [turned_description(view.queries[start : start + _BLOCK], turn) for turn in range(TURNS)]
+    found: list[Pairs] = [np.empty(0, PAIR)]
+    held = 0
+    first_column = int(rows[0]) if view.same else 0
+    products = np.empty((len(rows), _BLOCK), np.float32)
+    for column in range(first_column, len(view.stock), _BLOCK):
+        stock = view.stock[column : column + _BLOCK]
+        out = products[:, : len(stock)]
+        for turn, turned in enumerate(queries):
+            np.matmul(turned, stock.T, out=out)
+            hits = np.flatnonzero(out > ALIKE)
+            if hits.size:
+                i, j = np.divmod(hits, len(stock))
+                pairs = np.empty(len(hits), PAIR)
+                pairs["first"], pairs["second"], pairs["alike"] = rows[i], column + j, out[i, j]
+                pairs["turn"], pairs["view"] = INVERSE[turn], number
+                pairs = pairs[pairs["second"] > pairs["first"] if view.same else pairs["second"] != pairs["first"]]
+                found.append(pairs)
+                held += len(pairs)
+        if held > _BUFFER // 4:
+            found = [_strongest(np.concatenate(found))]
+            held = len(found[0])
+    return _strongest(np.concatenate(found))
+
+
+def _strongest(pairs: Pairs) -> Pairs:
+    """Each pair in its best view and turn, and of these the `KEEP` best of each picture."""
+    low, high = np.minimum(pairs["first"], pairs["second"]), np.maximum(pairs["first"], pairs["second"])
+    order = np.lexsort((pairs["turn"], pairs["view"], -pairs["alike"], high, low))
+    pairs, low, high = pairs[order], low[order], high[order]
+    new = np.ones(len(pairs), bool)
+    new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
+    pairs, low, high = pairs[new], low[new], high[new]
+    keep = np.zeros(len(pairs), bool)
+    for end in (low, high):
+        keep |= _rank_within(end, pairs["alike"]) < KEEP
+    return pairs[keep]
+
+
+def _rank_within(groups: NDArray[np.int32], values: Floats) -> NDArray[np.intp]:
+    """The place of each value, from the largest, among those of its group."""
+    order = np.lexsort((-values, groups))
+    ordered = groups[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(groups) else np.empty(0, np.intp)
+    ranks = np.empty(len(groups), np.intp)
+    ranks[order] = np.arange(len(groups)) - np.repeat(begins, np.diff(np.r_[begins, len(groups)]))
+    return ranks
+
+
+INVERSE: Final = np.array([0, 1, 2, 3, 4, 6, 5, 7], np.uint8)
+"""The turn that undoes each turn: the queries are turned, the candidate says how to turn the second."""

@@ -1,0 +1,54 @@
+"""What a reader of a report must know before relying on its figures."""
+
+from __future__ import annotations
+
+from neurodense.evaluation.metrics import Metrics
+from neurodense.training.sheet import RunSheet
+
+_GROUPS = {
+    "table": [],
+    "split": [],
+    "twins": [
+        "The groups are twins that were found by comparing images: copies of one slice are on one side. Slices of one "
+        "patient that look different may be on both, and the score is then too good: --groups CSV names the patients."
+    ],
+    None: [
+        "No groups are known: no group table was given. Slices of one patient, and copies of one slice, "
+        "may be on both sides, and the score is then too good: give --groups."
+    ],
+}
+
+
+def caveats(sheet: RunSheet, metrics: Metrics | None) -> list[str]:
+    """Sentences for the report of a run, or of folds together; `metrics` is None where nothing was tested."""
+    said = []
+    if sheet.synthetic:
+        said.append("The images are synthetic: made by a computer. The figures say nothing about patients.")
+    if sheet.split_by == "image":
+        of = f" of {metrics.n:,}" if metrics is not None else ""
+        said.append(
+            "The split is by image, as the notebook's. "
+            + (
+                f"{sheet.leaked:,}{of} test images have a twin or another image of the same patient in training, and "
+                "the score is too good by them: --split-by group keeps them apart."
+                if sheet.leaked is not None
+                else "Images of one patient may be on both sides, and the score is then too good."
+            )
+        )
+    else:
+        said += _GROUPS[sheet.groups_from]
+    if sheet.left_out is not None:
+        said.append(
+            f"The test part is one source, {sheet.left_out}, that training did not see. It stands for other sources as "
+            "far as they are like it."
+        )
+    else:
+        said.append(
+            "All images come from one folder. A score inside one collection does not show that the model sees the "
+            "tumour and not the source; measure it on another collection as well, or leave one out: --leave-out."
+        )
+    if sheet.unreadable:
+        said.append(f"{len(sheet.unreadable)} images could not be read and are left out; run.json names them.")
+    if metrics is not None:
+        said += [f"Undefined, shown as 0: {sentence}" for sentence in metrics.undefined]
+    return said

@@ -1,0 +1,217 @@
+"""K folds: each trained as a run of its own, then brought together; `--final` trains one more model, on all images.
+
+RUN/
+    fold-1/ ...    a run each: see `run.py`. `neurodense train --resume RUN/fold-2` works on it as on any other
+    final/         a run without a test part, where --final asked for it
+    run.json       what was asked for
+    folds.json     each figure: of all predictions together, mean and standard deviation over the folds, of each fold
+    evaluation/    the out-of-fold predictions together: metrics.json, predictions.csv, figures
+    report/        index.html
+
+All folds start from the same weights with the same seed, and differ in their split alone. So what runs before the
+first layer that trains is the same function of an image in every fold, and the activation cache holds its values from
+the fold that met the image first.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurodense import atomic
+from neurodense.evaluation.evaluate import Evaluation, write_evaluation
+from neurodense.evaluation.metrics import Metrics, measure
+from neurodense.evaluation.predictions import Predictions, read_predictions
+from neurodense.evaluation.report import write_report
+from neurodense.inference.predictor import Failure
+from neurodense.screen import Screen
+from neurodense.training.caveats import caveats
+from neurodense.training.execute import Push, execute
+from neurodense.training.plan import FINAL
+from neurodense.training.prepare import check_files, locked, recorded_split
+from neurodense.training.sheet import RunSheet, read_sheet
+
+
+def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen, *, checked: bool = False) -> Path:
+    """Train what is left of the folds, and bring together what they give.
+
+    Args:
+        run: The folder of all folds, each of them begun.
+        sheet: Its run.json.
+        push: Called when there is something new to copy.
+        screen: Told what happens.
+        checked: True where the files were read just now, and need not be compared with their hashes.
+
+    Returns:
+        `run`.
+    """
+    sheet.save(run)
+    names = [f"fold-{number}" for number in range(1, (sheet.folds or 0) + 1)]
+    for name in (*names, *((FINAL,) if sheet.final else ())):
+        with locked(run / name):
+            own = read_sheet(run / name)
+            if own.finished:
+                screen.say(f"{name} is finished")
+                continue
+            screen.say(
+                f"---- {name} of {sheet.folds} folds ----" if name != FINAL else "---- one model on all images ----"
+            )
+            split = recorded_split(run / name, own)
+            if not checked:  # the folds part the same files
+                check_files(run, Path(sheet.data), split, screen)
+                checked = True
+            own = replace(own, data=sheet.data, device=sheet.device, workers=sheet.workers, cache=sheet.cache)
+            execute(run / name, own, split, push, screen)
+    _together(run, sheet, names, screen)
+    replace(sheet, finished=True).save(run)
+    return run
+
+
+def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) -> None:
+    """Write RUN/evaluation, RUN/folds.json and RUN/report from the evaluations of the folds."""
+    each = [read_predictions(run / name / "evaluation" / "predictions.csv") for name in names]
+    metrics = [measure(one.labels, one.truth, one.probabilities) for one in each]
+    pooled = pool(each)
+    whole = Evaluation(pooled, measure(pooled.labels, pooled.truth, pooled.probabilities), _failures(run, names))
+    figures = compare(whole.metrics, metrics)
+    atomic.write_json(
+        run / "folds.json",
+        {
+            "folds": list(names),
+            "final": FINAL if sheet.final else None,
+            "split_by": sheet.split_by,
+            "seed": sheet.seed,
+            "images": [len(one.sources) for one in each],
+            "figures": figures,
+        },
+    )
+    note = "synthetic images" if sheet.synthetic else ""
+    subject = f"{len(names)} folds, each image tested once"
+    drawn = write_evaluation(whole, run / "evaluation", subject=subject, note=note)
+    _report(run, sheet, names, whole, figures, drawn)
+    screen.say(f"{len(names)} folds, {whole.metrics.n:,} images, each tested once:")
+    for line in table(figures, whole.metrics.labels):
+        screen.say(line)
+    screen.say(f"figures: {run / 'folds.json'}   report: {run / 'report' / 'index.html'}")
+
+
+def pool(folds: Sequence[Predictions]) -> Predictions:
+    """The predictions of all folds as one, ordered by the images' names."""
+    grouped = any(one.groups is not None for one in folds)
+    sources = [source for one in folds for source in one.sources]
+    groups = [group for one in folds for group in one.groups or one.sources]  # an image without a group is its own
+    order = sorted(range(len(sources)), key=sources.__getitem__)
+    return Predictions(
+        labels=folds[0].labels,
+        sources=tuple(sources[k] for k in order),
+        truth=np.concatenate([one.truth for one in folds])[order],
+        probabilities=np.concatenate([one.probabilities for one in folds])[order],
+        groups=tuple(groups[k] for k in order) if grouped else None,
+    )
+
+
+def compare(pooled: Metrics, folds: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
+    """Each figure of the pooled predictions, its mean and sample standard deviation over the folds, and of each fold.
+
+    The folds share most of their training images, so the deviation says how much the figure depends on the split, and
+    is no standard error of the mean (Bengio and Grandvalet, JMLR 5, 2004: it has no unbiased estimate).
+    """
+    values = [_flat(one) for one in folds]
+    return {
+        name: {
+            "pooled": value,
+            "mean": float(np.mean([one[name] for one in values])),
+            "sd": float(np.std([one[name] for one in values], ddof=1)),
+            "folds": [one[name] for one in values],
+        }
+        for name, value in _flat(pooled).items()
+    }
+
+
+def _flat(metrics: Metrics) -> dict[str, float]:
+    """The figures of metrics.json by dotted names: accuracy, macro.f1, per_class.glioma.recall, ..."""
+    values = metrics.as_dict()
+    flat = {name: values[name] for name in ("accuracy", "loss")}
+    for average in ("macro", "weighted"):
+        flat |= {f"{average}.{name}": value for name, value in values[average].items()}
+    for label, scores in values["per_class"].items():
+        flat |= {f"per_class.{label}.{name}": scores[name] for name in ("precision", "recall", "f1")}
+    return flat
+
+
+def table(figures: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+    """Lines of a table of the main figures."""
+    main = {"accuracy": "accuracy", "macro F1": "macro.f1", "loss": "loss"}
+    main |= {f"recall of {label}": f"per_class.{label}.recall" for label in labels}
+    count = len(figures["accuracy"]["folds"])
+    width = max(map(len, main))
+    lines = [f"  {'':<{width}}  pooled    mean      sd  " + "".join(f"  fold {k}" for k in range(1, count + 1))]
+    for title, name in main.items():
+        row = figures[name]
+        values = "".join(f"  {value:{len(f'fold {k}')}.4f}" for k, value in enumerate(row["folds"], 1))
+        lines.append(f"  {title:<{width}}  {row['pooled']:.4f}  {row['mean']:.4f}  {row['sd']:.4f}  {values}")
+    return lines
+
+
+def _failures(run: Path, names: Sequence[str]) -> tuple[Failure, ...]:
+    """The images that could not be read when their fold was tested."""
+    found = []
+    for name in names:
+        metrics = json.loads((run / name / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+        found += [Failure(row["source"], **row["error"]) for row in metrics["unreadable"]]
+    return tuple(found)
+
+
+def _report(
+    run: Path,
+    sheet: RunSheet,
+    names: Sequence[str],
+    whole: Evaluation,
+    figures: Mapping[str, Mapping[str, Any]],
+    drawn: Sequence[tuple[str, Path, str]],
+) -> None:
+    metrics = whole.metrics
+    accuracy, macro = figures["accuracy"], figures["macro.f1"]
+    summary = [
+        f"{len(names)} models were trained, each tested on the images that it did not see, so that each of the "
+        f"{metrics.n:,} {'synthetic ' if sheet.synthetic else ''}images was tested once.",
+        f"Together the accuracy is {metrics.accuracy:.3f} and the macro F1 {metrics.macro.f1:.3f}; over the folds "
+        f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f} and {macro['mean']:.3f} ± {macro['sd']:.3f} (mean ± standard "
+        "deviation).",
+    ]
+    if sheet.final:
+        summary.append("One more model was trained on all images: nothing is left to measure it on.")
+    facts = {
+        title: f"{row['pooled']:.4f}; {row['mean']:.4f} ± {row['sd']:.4f}"
+        for title, row in (("Accuracy", accuracy), ("Macro F1", macro), ("Loss (nats)", figures["loss"]))
+    }
+    for k, name in enumerate(names):
+        facts[name] = f"accuracy {accuracy['folds'][k]:.4f}, macro F1 {macro['folds'][k]:.4f}"
+    facts |= {
+        "Recipe": str(sheet.recipe["name"]),
+        "Starting weights": sheet.weights_origin,
+        "Split by": sheet.split_by,
+        "Seed": str(sheet.seed),
+    }
+    given = f"--seed {sheet.seed} --weights {shlex.quote(sheet.weights)} --precision {sheet.precision}"
+    extra = " --final" if sheet.final else ""
+    extra += " --groups CSV" if sheet.groups_from == "table" else ""
+    extra += " --split-by image" if sheet.split_by == "image" else ""
+    write_report(
+        run / "report" / "index.html",
+        title=f"neurodense: {run.resolve().name}, {len(names)} folds"
+        + (" (synthetic images)" if sheet.synthetic else ""),
+        summary=summary,
+        warnings=caveats(sheet, metrics),
+        facts=facts,
+        metrics=metrics,
+        history=[],
+        figures=drawn,
+        commands=[f"neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --folds {len(names)}{extra} {given}"],
+    )
