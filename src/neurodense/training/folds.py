@@ -29,7 +29,7 @@ from neurodense.evaluation.evaluate import Evaluation, write_evaluation
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.report import write_report
-from neurodense.inference.predictor import Failure
+from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 from neurodense.training.caveats import caveats
 from neurodense.training.execute import Push, execute
