@@ -48,8 +48,12 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
     plants = {name: np.stack([thumb_of(make(pixels[n])) for n in originals]) for name, make in PLANTS.items()}
     own = thumbs[originals]
     group = np.array([row["group"] for row in rows])
-    family = find_twins(own).clusters  # originals that are twins of one another are one family
+    alone = find_twins(own)
+    family = alone.clusters  # originals that are twins of one another are one family
     result: dict[str, Any] = {"originals": len(originals), "families": len(set(family.tolist())), "each": {}}
+    result["twin_originals"] = [
+        [rows[originals[p.first]]["path"], rows[originals[p.second]]["path"], p.similarity] for p in alone.pairs
+    ]
     wrong = right = 0
     for name, copies in plants.items():
         start = time.perf_counter()
@@ -67,12 +71,17 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
     result["recall_same_frame"] = [min(plain), float(np.mean(plain))]
     print(f"same frame: recall {min(plain):.4f} to {max(plain):.4f}, mean {np.mean(plain):.4f}")
     print(f"precision over all: {result['precision']:.5f} ({wrong} false pairs)")
-    result["together"] = _together(thumbs, plants, originals, group, family)
+    result["together"] = _together(thumbs, plants, originals, group, family, [row["path"] for row in rows])
     atomic.write_json(out, {"machine": describe(), "half": half, **result})
 
 
 def _together(
-    thumbs: Thumbs, plants: dict[str, Thumbs], originals: list[int], group: NDArray[np.str_], family: NDArray[np.intp]
+    thumbs: Thumbs,
+    plants: dict[str, Thumbs],
+    originals: list[int],
+    group: NDArray[np.str_],
+    family: NDArray[np.intp],
+    paths: list[str],
 ) -> dict[str, Any]:
     """All plants and all distractors in one set."""
     everything = np.concatenate([thumbs, *plants.values()])
@@ -88,12 +97,18 @@ def _together(
     families[originals] = family
     families[len(thumbs) :] = np.tile(family, len(plants))
     false = _false(twins, families)
+    joined_pairs = {
+        tuple(sorted((int(families[p.first]), int(families[p.second]))))
+        for p in twins.pairs
+        if -1 < families[p.first] != families[p.second] > -1
+    }
     # Distractors: other images of the half, in one cluster with an original or a plant.
     others = np.setdiff1d(np.arange(len(thumbs)), originals)
     before = find_twins(thumbs).clusters
     joined = {cluster: set(family[of_original == cluster].tolist()) for cluster in set(of_original.tolist())}
     same = [n for n in others if twins.clusters[n] in joined]
-    already = sum(1 for n in same if before[n] in set(before[originals].tolist()))
+    with_original = set(before[originals].tolist())
+    already = sum(1 for n in same if before[n] in with_original)
     own_group = sum(1 for n in same if group[n] in set(group[np.array(originals)[of_original == twins.clusters[n]]]))
     print(
         f"together: {len(everything)} images in {seconds:.1f} s, recall of same-frame plants "
@@ -102,7 +117,9 @@ def _together(
         flush=True,
     )
     return {
-        "images": len(everything), "seconds": seconds, "recall": recall, "false": false, "distractors": len(others),
+        "images": len(everything), "seconds": seconds, "recall": recall, "false": false,
+        "families_joined": [[paths[originals[n]] for n in pair] for pair in sorted(joined_pairs)],
+        "distractors": len(others),
         "distractors_joined": len(same), "of_own_group": own_group, "joined_without_plants": already,
         "pairs": len(twins.pairs), "neighbours": len(twins.neighbours),
     }  # fmt: skip

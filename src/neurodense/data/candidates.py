@@ -18,7 +18,7 @@ from neurodense.data.fingerprint import TURNS, Floats, turned_description
 
 ALIKE: Final = 0.78
 """Least inner product of the descriptions of a candidate."""
-KEEP: Final = 10
+KEEP: Final = 16
 """Candidates kept a picture; a pair stays while it is among these for one of its two."""
 
 _BLOCK: Final = 512
@@ -121,10 +121,9 @@ def _strongest(pairs: Pairs) -> Pairs:
     new = np.ones(len(pairs), bool)
     new[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
     pairs, low, high = pairs[new], low[new], high[new]
-    keep = np.zeros(len(pairs), bool)
-    for end in (low, high):
-        keep |= _rank_within(end, pairs["alike"]) < KEEP
-    return pairs[keep]
+    ranks = _rank_within(np.concatenate([low, high]), np.tile(pairs["alike"], 2))
+    strong: Pairs = pairs[ranks.reshape(2, -1).min(0) < KEEP]
+    return strong
 
 
 def _rank_within(groups: NDArray[np.int32], values: Floats) -> NDArray[np.intp]:

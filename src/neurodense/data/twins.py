@@ -27,11 +27,11 @@ from neurodense.data.align import HALF, half_size, similarities
 from neurodense.data.candidates import INVERSE, Pairs, View, nearest
 from neurodense.data.fingerprint import HEAD, SIDE, WHOLE, Floats, Thumbs, describe, equalised, turned_description
 
-TWIN: Final = 0.93
+TWIN: Final = 0.92
 """Least similarity of twins."""
-LINK: Final = 0.95
+LINK: Final = 0.94
 """Least similarity of two pictures that make two clusters one."""
-NEIGHBOUR: Final = 0.75
+NEIGHBOUR: Final = 0.70
 """Least similarity of neighbours."""
 
 _CROPS: Final = (0.92, 0.84)
@@ -153,7 +153,7 @@ class _Gallery:
 
     def __init__(self, thumbs: Thumbs, distinct: NDArray[np.intp], advance: Callable[[float], None]) -> None:
         self.thumbs, self.number = thumbs, distinct
-        self.workers = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
+        self.workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = len(distinct)
         self.halves = np.empty((count, 2, HALF, HALF), np.uint8)
         self.cropped = np.zeros(count, bool)
@@ -276,11 +276,11 @@ def _middle(pictures: Floats, share: float) -> Floats:
     pixel = np.arange(SIDE)
     at = share * (pixel - (SIDE - 1) / 2) + (SIDE - 1) / 2
     weights = np.maximum(0, 1 - np.abs(at[:, None] - pixel)).astype(np.float32)
-    return weights @ pictures @ weights.T
+    return np.asarray(weights @ pictures @ weights.T)
 
 
 def _seems_cropped(thumbs: Thumbs) -> NDArray[np.bool_]:
     """Whether a part of the head lies on an edge of the picture."""
     bright = thumbs > 0.15 * np.percentile(thumbs, 99, axis=(1, 2), keepdims=True)
     edges = [bright[:, 1], bright[:, -2], bright[:, :, 1], bright[:, :, -2]]
-    return np.max([edge.mean(1) for edge in edges], axis=0) > 0.12
+    return np.asarray(np.max([edge.mean(1) for edge in edges], axis=0) > 0.12)
