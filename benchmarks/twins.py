@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from benchmarks.plants import PLANTS
 from neurodense import atomic
-from neurodense.data.fingerprint import SIDE, Thumbs, thumb_of
+from neurodense.data.fingerprint import SIDE, Thumbs, thumb_of, turned
 from neurodense.data.groups import read_table
 from neurodense.data.twins import Twins, find_twins
 from neurodense.scans.read import read_scan
@@ -170,27 +170,46 @@ def folder(data: Path, groups: Path, out: Path) -> None:
 
 
 def growth(data: Path, groups: Path, sizes: tuple[int, ...], out: Path) -> None:
-    """Seconds and memory at each size, on copies of real slices drawn at random from `PLANTS`, a process each."""
+    """Seconds and memory at each size, a process each; then with 10,000 near-copies of one slice.
+
+    The first pictures are the slices themselves in random order. When they are used up, the thumbnails of all are
+    turned, get another gamma and noise of two grey levels, and so on round by round.
+    """
     paths = [row["path"] for row in read_table(groups)]
-    makes = [lambda p: p, *PLANTS.values()]
     rng = np.random.default_rng(0)
     paths = [paths[k] for k in rng.permutation(len(paths))]
+    own = np.stack([thumb_of(read_scan(data / path).pixels) for path in paths])
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as room:
-        path = Path(room) / "thumbs.npy"
+        path = Path(room) / "all.npy"
         thumbs = np.lib.format.open_memmap(path, "w+", np.uint8, (max(sizes), 2, SIDE, SIDE))
-        for number in range(len(thumbs)):
-            k, which = number % len(paths), number // len(paths)
-            # The first round takes the slices as they are; then each slice gets its kinds in an order of its own.
-            make = makes[0 if which == 0 else 1 + (which * 7 + k) % len(PLANTS)]
-            thumbs[number] = thumb_of(make(read_scan(data / paths[k]).pixels))
+        for start in range(0, len(thumbs), len(own)):
+            part = own[: len(thumbs) - start]
+            thumbs[start : start + len(own)] = part if start == 0 else _varied(part, rng)
         thumbs.flush()
-        for size in sizes:
-            result[str(size)] = row = _in_process(thumbs[:size], Path(room))
-            del row["clusters"], row["neighbours"]
-            row["pairs"] = len(row["pairs"])
-            print(f"{size:>7} images: {row['seconds']:.1f} s, {row['cpu_s']:.1f} s of CPU, {row['rss_mib']:.0f} MiB")
-            atomic.write_json(out, {"machine": describe(), "sizes": result})
+        sets = {f"{size}": thumbs[:size] for size in sizes}
+        sets["10000 near-copies of one"] = _varied(np.repeat(own[:1], 10_000, axis=0), rng)
+        for name, part in sets.items():
+            result[name] = row = _in_process(part, Path(room))
+            clusters = Counter(row.pop("clusters"))
+            row |= {"pairs": len(row["pairs"]), "neighbours": len(row["neighbours"]), "clusters": len(clusters)}
+            row["largest"] = max(clusters.values())
+            print(
+                f"{name:>25}: {row['seconds']:.1f} s, {row['cpu_s']:.1f} s of CPU, {row['rss_mib']:.0f} MiB, "
+                f"{row['clusters']} clusters, load {row['load']}",
+                flush=True,
+            )
+            atomic.write_json(out, {"machine": describe(), "sets": result})
+
+
+def _varied(thumbs: Thumbs, rng: np.random.Generator) -> Thumbs:
+    """Turn each picture by a turn of its own, and give it a gamma of 0.8 to 1.25 and noise of two grey levels."""
+    varied = np.empty_like(thumbs)
+    turns = rng.integers(0, 8, len(thumbs))
+    for number, (both, which) in enumerate(zip(thumbs, turns, strict=True)):
+        grey = (turned(both, which) / 255.0) ** rng.uniform(0.8, 1.25) * 255 + rng.normal(0, 2, both.shape)
+        varied[number] = np.clip(grey + 0.5, 0, 255)
+    return varied
 
 
 def _in_process(thumbs: Thumbs, room: Path) -> dict[str, Any]:

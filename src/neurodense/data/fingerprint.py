@@ -131,7 +131,7 @@ def equalised(thumbs: Thumbs, limit: float = _LIMIT) -> Floats:
     flat = thumbs.reshape(len(thumbs), -1)
     row = np.arange(len(flat))[:, None] * 256
     counts = np.bincount((row + flat).ravel(), minlength=256 * len(flat)).reshape(-1, 256).astype(np.float32)
-    return ranks(counts, limit).ravel()[row + flat].reshape(thumbs.shape)
+    return np.asarray(ranks(counts, limit).ravel()[row + flat].reshape(thumbs.shape))
 
 
 def ranks(counts: Floats, limit: float) -> Floats:

@@ -120,8 +120,7 @@ def _distinct(thumbs: Thumbs) -> tuple[NDArray[np.intp], list[tuple[int, int]], 
     number_of: dict[bytes, int] = {}
     copies, blank = [], []
     for number, both in enumerate(thumbs):
-        head = both[WHOLE]
-        if int(head.max()) - int(head.min()) < _CONTRAST:
+        if np.ptp(both[WHOLE]) < _CONTRAST:
             blank.append(number)
             continue
         first = number_of.setdefault(hashlib.blake2b(both.tobytes(), digest_size=16).digest(), number)
