@@ -11,7 +11,7 @@ transposition swaps the two axes (`turned_description`), so one transform serves
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ _LIMIT: Final = 4.0  # no grey level counts for more than this many times its ev
 
 Floats = NDArray[np.float32]
 Thumbs = NDArray[np.uint8]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def thumb_of(pixels: NDArray[np.float32]) -> Thumbs:
@@ -110,7 +111,7 @@ def _stretched(pixels: NDArray[np.float32]) -> Floats:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def turned(pictures: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
+def turned(pictures: NDArray[_Scalar], turn: int) -> NDArray[_Scalar]:
     """Turn pictures (..., N, N) as `turn` says: 4 swaps rows and columns, then 1 turns upside down, 2 mirrors."""
     if turn & 4:
         pictures = np.swapaxes(pictures, -1, -2)
