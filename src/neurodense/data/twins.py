@@ -186,7 +186,16 @@ class _Gallery:
             return np.concatenate([np.empty(0, np.float32), *pool.map(self._compare, batches)])
 
     def _compare(self, candidates: Pairs) -> Floats:
-        frame = np.array(_FRAMES)[candidates["view"]]
+        frame, scale = np.array(_FRAMES)[candidates["view"]], np.array(_SCALES, np.float32)[candidates["view"]]
+        similarity = self._compare_in(candidates, frame, scale)
+        # The middle of a framed picture is coarser than a picture like it; their heads are equally fine.
+        doubtful = np.flatnonzero((scale < 1) & (similarity < TWIN))
+        if doubtful.size:
+            heads = self._compare_in(candidates[doubtful], np.full(doubtful.size, HEAD), np.ones_like(scale[doubtful]))
+            similarity[doubtful] = np.maximum(similarity[doubtful], heads)
+        return similarity
+
+    def _compare_in(self, candidates: Pairs, frame: NDArray[np.intp], scale: Floats) -> Floats:
         first, second = candidates["first"], candidates["second"]
         return similarities(
             self.thumbs[self.number[first], frame],
@@ -194,7 +203,7 @@ class _Gallery:
             self.halves[first, frame],
             self.halves[second, frame],
             candidates["turn"],
-            np.array(_SCALES, np.float32)[candidates["view"]],
+            scale,
         )
 
     def pair(self, candidate: np.void, similarity: float) -> Pair:
