@@ -102,12 +102,11 @@ def find_twins(thumbs: Thumbs, *, advance: Callable[[int, int], None] = lambda d
     gallery = _Gallery(thumbs, distinct, lambda share: advance(int(20 * share), 100))
     candidates = nearest(gallery.views(), gallery.workers, lambda share: advance(20 + int(40 * share), 100))
     twins, near = _stars(gallery, candidates, lambda share: advance(60 + int(40 * share), 100))
-    pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins.found] + [
-        Pair(a, b, 0, 1.0, "exact") for a, b in copies
-    ]
-    neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near.found]
+    pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins]
+    pairs, clusters = _joined(len(thumbs), pairs + [Pair(a, b, 0, 1.0, "exact") for a, b in copies])
+    neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near]
+    neighbours = [pair for pair in neighbours if clusters[pair.first] != clusters[pair.second]]
     advance(100, 100)
-    pairs, clusters = _joined(len(thumbs), pairs)
     return Twins(_in_order(pairs), clusters, _in_order(neighbours), blank)
 
 
@@ -217,7 +216,11 @@ class _Gallery:
         return Pair(a, b, turn, round(similarity, 4), "copy" if alike > _SAME_FRAME else "reframed")
 
 
-def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[_Compared, _Compared]:
+_Found = list[tuple[int, float]]
+"""Numbers of candidates, and their similarity."""
+
+
+def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[_Found, _Found]:
     """Compare candidates until every picture is a centre or a centre's twin: twins, and neighbours of centres.
 
     In each round the pictures with more and nearer candidates than all of their candidates become centres, and are
@@ -229,7 +232,8 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
     rank = np.empty(count, np.intp)
     rank[np.lexsort((np.arange(count), -weight))] = np.arange(count)[::-1]
     centre = np.full(count, -1)
-    twins, near = _Compared(candidates), _Compared(candidates)
+    twins: _Found = []
+    near: _Found = []
     seen = np.zeros(len(candidates), bool)
     left = np.arange(len(candidates))  # candidates between two pictures that are neither
     while left.size:
@@ -243,14 +247,15 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
         asked = left[new[a] | new[b]]
         seen[asked] = True
         similarity = gallery.compare(candidates[asked])
-        near.add(asked, similarity, (similarity >= NEIGHBOUR) & (similarity < TWIN))
+        some = (similarity >= NEIGHBOUR) & (similarity < TWIN)
+        near += zip(asked[some].tolist(), similarity[some].tolist(), strict=True)
         order = np.argsort(-similarity, kind="stable")
         order = order[similarity[order] >= TWIN]
         middle = np.where(new[first[asked]], first[asked], second[asked])
         other = np.where(new[first[asked]], second[asked], first[asked])
         nearest_centre = order[np.unique(other[order], return_index=True)[1]]
         centre[other[nearest_centre]] = middle[nearest_centre]
-        twins.add(asked[nearest_centre], similarity[nearest_centre])
+        twins += zip(asked[nearest_centre].tolist(), similarity[nearest_centre].tolist(), strict=True)
         left = left[(centre[first[left]] < 0) & (centre[second[left]] < 0)]
     centre = np.where(centre < 0, np.arange(count), centre)
 
@@ -260,23 +265,10 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
     order = np.lexsort((-alike[apart], high, low))
     asked = apart[order[np.unique(np.stack([low, high])[:, order], axis=1, return_index=True)[1]]]
     similarity = gallery.compare(candidates[asked])
-    order = np.argsort(-similarity, kind="stable")
-    twins.add(asked[order], similarity[order], similarity[order] >= LINK)
+    for k in np.argsort(-similarity, kind="stable"):
+        if similarity[k] >= NEIGHBOUR:
+            (twins if similarity[k] >= LINK else near).append((int(asked[k]), float(similarity[k])))
     return twins, near
-
-
-class _Compared:
-    """Candidates that were compared, and how similar they are."""
-
-    def __init__(self, candidates: Pairs) -> None:
-        self.candidates = candidates
-        self.found: list[tuple[int, float]] = []
-
-    def add(self, numbers: NDArray[np.intp], similarity: Floats, which: NDArray[np.bool_] | None = None) -> None:
-        """Take those for which `which` is True, or all."""
-        if which is not None:
-            numbers, similarity = numbers[which], similarity[which]
-        self.found += zip(numbers.tolist(), similarity.tolist(), strict=True)
 
 
 def _middle(pictures: Floats, share: float) -> Floats:
