@@ -3,6 +3,10 @@
 Thresholds were chosen on one half of the groups of the table, and figures are of the other: a group belongs to the
 half that a hash of its name says. One slice a group is an original, the rest of the half stands around as
 distractors: other slices of the same patients, and unknown twins.
+
+The table knows no twins, so that pairs of originals may be twins in truth. Those that are found without any plants are
+counted as one family and listed (`twin_originals`); whatever joins two families counts as false and is listed too
+(`families_joined`), for a person to look at.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from benchmarks.plants import PLANTS
 from neurodense import atomic
-from neurodense.data.fingerprint import SIDE, Thumbs, thumb_of
+from neurodense.data.fingerprint import SIDE, Thumbs, thumb_of, turned
 from neurodense.data.groups import read_table
 from neurodense.data.twins import Twins, find_twins
 from neurodense.scans.read import read_scan
@@ -48,9 +52,14 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
     plants = {name: np.stack([thumb_of(make(pixels[n])) for n in originals]) for name, make in PLANTS.items()}
     own = thumbs[originals]
     group = np.array([row["group"] for row in rows])
-    family = find_twins(own).clusters  # originals that are twins of one another are one family
+    alone = find_twins(own)
+    family = alone.clusters  # originals that are twins of one another are one family
     result: dict[str, Any] = {"originals": len(originals), "families": len(set(family.tolist())), "each": {}}
+    result["twin_originals"] = [
+        [rows[originals[p.first]]["path"], rows[originals[p.second]]["path"], p.similarity] for p in alone.pairs
+    ]
     wrong = right = 0
+    joined: set[tuple[int, int]] = set()
     for name, copies in plants.items():
         start = time.perf_counter()
         twins = find_twins(np.concatenate([own, copies]))
@@ -59,20 +68,26 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
         found = twins.clusters[: len(own)] == twins.clusters[len(own) :]
         false = _false(twins, families)
         wrong, right = wrong + false, right + int(found.sum())
-        turn = Counter(pair.turn for pair in twins.pairs if pair.second - pair.first == len(own))
-        result["each"][name] = {"recall": float(found.mean()), "false": false, "turns": dict(turn), "seconds": seconds}
+        joined.update(_joined(twins, families))
+        result["each"][name] = {"recall": float(found.mean()), "false": false, "seconds": seconds}
         print(f"{name:<40} recall {found.mean():.4f}  false pairs {false}", flush=True)
     result["precision"] = right / max(right + wrong, 1)
+    result["families_joined"] = [[rows[originals[n]]["path"] for n in pair] for pair in sorted(joined)]
     plain = [result["each"][name]["recall"] for name in PLAIN]
     result["recall_same_frame"] = [min(plain), float(np.mean(plain))]
     print(f"same frame: recall {min(plain):.4f} to {max(plain):.4f}, mean {np.mean(plain):.4f}")
-    print(f"precision over all: {result['precision']:.5f} ({wrong} false pairs)")
-    result["together"] = _together(thumbs, plants, originals, group, family)
+    print(f"precision over all: {result['precision']:.5f} ({wrong} false pairs of {len(joined)} families)")
+    result["together"] = _together(thumbs, plants, originals, group, family, [row["path"] for row in rows])
     atomic.write_json(out, {"machine": describe(), "half": half, **result})
 
 
 def _together(
-    thumbs: Thumbs, plants: dict[str, Thumbs], originals: list[int], group: NDArray[np.str_], family: NDArray[np.intp]
+    thumbs: Thumbs,
+    plants: dict[str, Thumbs],
+    originals: list[int],
+    group: NDArray[np.str_],
+    family: NDArray[np.intp],
+    paths: list[str],
 ) -> dict[str, Any]:
     """All plants and all distractors in one set."""
     everything = np.concatenate([thumbs, *plants.values()])
@@ -93,7 +108,8 @@ def _together(
     before = find_twins(thumbs).clusters
     joined = {cluster: set(family[of_original == cluster].tolist()) for cluster in set(of_original.tolist())}
     same = [n for n in others if twins.clusters[n] in joined]
-    already = sum(1 for n in same if before[n] in set(before[originals].tolist()))
+    with_original = set(before[originals].tolist())
+    already = sum(1 for n in same if before[n] in with_original)
     own_group = sum(1 for n in same if group[n] in set(group[np.array(originals)[of_original == twins.clusters[n]]]))
     print(
         f"together: {len(everything)} images in {seconds:.1f} s, recall of same-frame plants "
@@ -102,10 +118,18 @@ def _together(
         flush=True,
     )
     return {
-        "images": len(everything), "seconds": seconds, "recall": recall, "false": false, "distractors": len(others),
+        "images": len(everything), "seconds": seconds, "recall": recall, "false": false,
+        "families_joined": [[paths[originals[n]] for n in pair] for pair in _joined(twins, families)],
+        "distractors": len(others),
         "distractors_joined": len(same), "of_own_group": own_group, "joined_without_plants": already,
         "pairs": len(twins.pairs), "neighbours": len(twins.neighbours),
     }  # fmt: skip
+
+
+def _joined(twins: Twins, family: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Families that a pair of twins makes one, each by the number of an original."""
+    ends = ((int(family[pair.first]), int(family[pair.second])) for pair in twins.pairs)
+    return sorted({(min(a, b), max(a, b)) for a, b in ends if -1 < a != b > -1})
 
 
 def _false(twins: Twins, family: NDArray[np.intp]) -> int:
@@ -153,27 +177,46 @@ def folder(data: Path, groups: Path, out: Path) -> None:
 
 
 def growth(data: Path, groups: Path, sizes: tuple[int, ...], out: Path) -> None:
-    """Seconds and memory at each size, on copies of real slices drawn at random from `PLANTS`, a process each."""
+    """Seconds and memory at each size, a process each; then with 10,000 near-copies of one slice.
+
+    The first pictures are the slices themselves in random order. When they are used up, the thumbnails of all are
+    turned, get another gamma and noise of two grey levels, and so on round by round.
+    """
     paths = [row["path"] for row in read_table(groups)]
-    makes = [lambda p: p, *PLANTS.values()]
     rng = np.random.default_rng(0)
     paths = [paths[k] for k in rng.permutation(len(paths))]
+    own = np.stack([thumb_of(read_scan(data / path).pixels) for path in paths])
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as room:
-        path = Path(room) / "thumbs.npy"
+        path = Path(room) / "all.npy"
         thumbs = np.lib.format.open_memmap(path, "w+", np.uint8, (max(sizes), 2, SIDE, SIDE))
-        for number in range(len(thumbs)):
-            k, which = number % len(paths), number // len(paths)
-            # The first round takes the slices as they are; then each slice gets its kinds in an order of its own.
-            make = makes[0 if which == 0 else 1 + (which * 7 + k) % len(PLANTS)]
-            thumbs[number] = thumb_of(make(read_scan(data / paths[k]).pixels))
+        for start in range(0, len(thumbs), len(own)):
+            part = own[: len(thumbs) - start]
+            thumbs[start : start + len(own)] = part if start == 0 else _varied(part, rng)
         thumbs.flush()
-        for size in sizes:
-            result[str(size)] = row = _in_process(thumbs[:size], Path(room))
-            del row["clusters"], row["neighbours"]
-            row["pairs"] = len(row["pairs"])
-            print(f"{size:>7} images: {row['seconds']:.1f} s, {row['cpu_s']:.1f} s of CPU, {row['rss_mib']:.0f} MiB")
-            atomic.write_json(out, {"machine": describe(), "sizes": result})
+        sets = {f"{size}": thumbs[:size] for size in sizes}
+        sets["10000 near-copies of one"] = _varied(np.repeat(own[:1], 10_000, axis=0), rng)
+        for name, part in sets.items():
+            result[name] = row = _in_process(part, Path(room))
+            clusters = Counter(row.pop("clusters"))
+            row |= {"pairs": len(row["pairs"]), "neighbours": len(row["neighbours"]), "clusters": len(clusters)}
+            row["largest"] = max(clusters.values())
+            print(
+                f"{name:>25}: {row['seconds']:.1f} s, {row['cpu_s']:.1f} s of CPU, {row['rss_mib']:.0f} MiB, "
+                f"{row['clusters']} clusters, load {row['load']}",
+                flush=True,
+            )
+            atomic.write_json(out, {"machine": describe(), "sets": result})
+
+
+def _varied(thumbs: Thumbs, rng: np.random.Generator) -> Thumbs:
+    """Turn each picture by a turn of its own, and give it a gamma of 0.8 to 1.25 and noise of two grey levels."""
+    varied = np.empty_like(thumbs)
+    turns = rng.integers(0, 8, len(thumbs))
+    for number, (both, which) in enumerate(zip(thumbs, turns, strict=True)):
+        grey = (turned(both, which) / 255.0) ** rng.uniform(0.8, 1.25) * 255 + rng.normal(0, 2, both.shape)
+        varied[number] = np.clip(grey + 0.5, 0, 255)
+    return varied
 
 
 def _in_process(thumbs: Thumbs, room: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ transposition swaps the two axes (`turned_description`), so one transform serves
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ _LIMIT: Final = 4.0  # no grey level counts for more than this many times its ev
 
 Floats = NDArray[np.float32]
 Thumbs = NDArray[np.uint8]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def thumb_of(pixels: NDArray[np.float32]) -> Thumbs:
@@ -40,8 +41,8 @@ def thumb_of(pixels: NDArray[np.float32]) -> Thumbs:
     Returns:
         uint8 (2, SIDE, SIDE), 8 KiB: the whole picture, 0 black and 255 white, and the head, stretched to 0 and 255.
     """
-    whole = _stretch(pixels, (0, pixels.shape[0], 0, pixels.shape[1]))
-    head = _stretch(pixels, head_box(pixels))
+    top, bottom, left, right = head_box(pixels)
+    whole, head = _stretched(pixels), _stretched(pixels[top:bottom, left:right])
     low, high = head.min(), head.max()
     head = (head - low) / max(high - low, 1 / 255)
     return np.stack([np.clip(whole, 0, 1) * 255 + 0.5, head * 255 + 0.5]).astype(np.uint8)
@@ -61,7 +62,7 @@ def head_box(pixels: NDArray[np.float32]) -> tuple[int, int, int, int]:
     if bottom - top < 8 or right - left < 8:
         return whole
     inner = pixels[top:bottom, left:right]
-    low, high = np.percentile(_stretch(pixels, box), (1, 99))
+    low, high = np.percentile(_stretched(inner), (10, 99))  # the background, noise and all, and the brightest fat
     bright = inner > low + 0.15 * (high - low)
     high_rows = _counting(bright.sum(1))
     high_columns = _counting(bright.sum(0))
@@ -104,14 +105,13 @@ def _plain_lines(lines: NDArray[np.float32], tolerance: float) -> int:
     return len(lines)
 
 
-def _stretch(pixels: NDArray[np.float32], box: tuple[int, int, int, int]) -> Floats:
-    """One box of a picture as float32 (SIDE, SIDE): each pixel the mean of what it covers, weighted as a triangle."""
-    top, bottom, left, right = box
+def _stretched(pixels: NDArray[np.float32]) -> Floats:
+    """A picture as float32 (SIDE, SIDE): each pixel the mean of what it covers, weighted as a triangle."""
     image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (left, top, right, bottom)))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
-def turned(pictures: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
+def turned(pictures: NDArray[_Scalar], turn: int) -> NDArray[_Scalar]:
     """Turn pictures (..., N, N) as `turn` says: 4 swaps rows and columns, then 1 turns upside down, 2 mirrors."""
     if turn & 4:
         pictures = np.swapaxes(pictures, -1, -2)
@@ -132,14 +132,14 @@ def equalised(thumbs: Thumbs, limit: float = _LIMIT) -> Floats:
     flat = thumbs.reshape(len(thumbs), -1)
     row = np.arange(len(flat))[:, None] * 256
     counts = np.bincount((row + flat).ravel(), minlength=256 * len(flat)).reshape(-1, 256).astype(np.float32)
-    return ranks(counts, limit).ravel()[row + flat].reshape(thumbs.shape)
+    return np.asarray(ranks(counts, limit).ravel()[row + flat].reshape(thumbs.shape))
 
 
 def ranks(counts: Floats, limit: float) -> Floats:
     """From histograms (N, 256) to the rank of each grey level, in [0, 1]."""
     counts = np.minimum(counts, counts.sum(1, keepdims=True) * np.float32(limit / 256))
     summed = np.cumsum(counts, axis=1)
-    return (summed - counts / 2) / np.maximum(summed[:, -1:], np.float32(1e-6))
+    return np.asarray((summed - counts / 2) / np.maximum(summed[:, -1:], np.float32(1e-6)), np.float32)
 
 
 def describe(pictures: Floats) -> Floats:
@@ -147,9 +147,10 @@ def describe(pictures: Floats) -> Floats:
 
     A picture of one grey gets zeros. The similarity of two pictures is the inner product of their descriptions.
     """
-    coefficients = (_COSINES @ pictures @ _COSINES.T * _WEIGHTS)[:, *_KEPT]
+    rows, columns = _KEPT
+    coefficients = (_COSINES @ pictures @ _COSINES.T * _WEIGHTS)[:, rows, columns]
     length = np.linalg.norm(coefficients, axis=1, keepdims=True)
-    return np.where(length > 1e-3, coefficients / np.maximum(length, np.float32(1e-3)), np.float32(0))
+    return np.asarray(np.where(length > 1e-3, coefficients / np.maximum(length, 1e-3), 0), np.float32)
 
 
 def turned_description(descriptions: Floats, turn: int) -> Floats:

@@ -27,11 +27,11 @@ from neurodense.data.align import HALF, half_size, similarities
 from neurodense.data.candidates import INVERSE, Pairs, View, nearest
 from neurodense.data.fingerprint import HEAD, SIDE, WHOLE, Floats, Thumbs, describe, equalised, turned_description
 
-TWIN: Final = 0.93
+TWIN: Final = 0.92
 """Least similarity of twins."""
-LINK: Final = 0.95
+LINK: Final = 0.94
 """Least similarity of two pictures that make two clusters one."""
-NEIGHBOUR: Final = 0.75
+NEIGHBOUR: Final = 0.70
 """Least similarity of neighbours."""
 
 _CROPS: Final = (0.92, 0.84)
@@ -102,12 +102,11 @@ def find_twins(thumbs: Thumbs, *, advance: Callable[[int, int], None] = lambda d
     gallery = _Gallery(thumbs, distinct, lambda share: advance(int(20 * share), 100))
     candidates = nearest(gallery.views(), gallery.workers, lambda share: advance(20 + int(40 * share), 100))
     twins, near = _stars(gallery, candidates, lambda share: advance(60 + int(40 * share), 100))
-    pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins.found] + [
-        Pair(a, b, 0, 1.0, "exact") for a, b in copies
-    ]
-    neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near.found]
+    pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins]
+    pairs, clusters = _joined(len(thumbs), pairs + [Pair(a, b, 0, 1.0, "exact") for a, b in copies])
+    neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near]
+    neighbours = [pair for pair in neighbours if clusters[pair.first] != clusters[pair.second]]
     advance(100, 100)
-    pairs, clusters = _joined(len(thumbs), pairs)
     return Twins(_in_order(pairs), clusters, _in_order(neighbours), blank)
 
 
@@ -120,8 +119,7 @@ def _distinct(thumbs: Thumbs) -> tuple[NDArray[np.intp], list[tuple[int, int]], 
     number_of: dict[bytes, int] = {}
     copies, blank = [], []
     for number, both in enumerate(thumbs):
-        head = both[WHOLE]
-        if int(head.max()) - int(head.min()) < _CONTRAST:
+        if np.ptp(both[WHOLE]) < _CONTRAST:
             blank.append(number)
             continue
         first = number_of.setdefault(hashlib.blake2b(both.tobytes(), digest_size=16).digest(), number)
@@ -153,7 +151,7 @@ class _Gallery:
 
     def __init__(self, thumbs: Thumbs, distinct: NDArray[np.intp], advance: Callable[[float], None]) -> None:
         self.thumbs, self.number = thumbs, distinct
-        self.workers = os.process_cpu_count() or 1 if hasattr(os, "process_cpu_count") else os.cpu_count() or 1
+        self.workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = len(distinct)
         self.halves = np.empty((count, 2, HALF, HALF), np.uint8)
         self.cropped = np.zeros(count, bool)
@@ -187,7 +185,16 @@ class _Gallery:
             return np.concatenate([np.empty(0, np.float32), *pool.map(self._compare, batches)])
 
     def _compare(self, candidates: Pairs) -> Floats:
-        frame = np.array(_FRAMES)[candidates["view"]]
+        frame, scale = np.array(_FRAMES)[candidates["view"]], np.array(_SCALES, np.float32)[candidates["view"]]
+        similarity = self._compare_in(candidates, frame, scale)
+        # The middle of a framed picture is coarser than a picture like it; their heads are equally fine.
+        doubtful = np.flatnonzero((scale < 1) & (similarity < TWIN))
+        if doubtful.size:
+            heads = self._compare_in(candidates[doubtful], np.full(doubtful.size, HEAD), np.ones_like(scale[doubtful]))
+            similarity[doubtful] = np.maximum(similarity[doubtful], heads)
+        return similarity
+
+    def _compare_in(self, candidates: Pairs, frame: NDArray[np.intp], scale: Floats) -> Floats:
         first, second = candidates["first"], candidates["second"]
         return similarities(
             self.thumbs[self.number[first], frame],
@@ -195,7 +202,7 @@ class _Gallery:
             self.halves[first, frame],
             self.halves[second, frame],
             candidates["turn"],
-            np.array(_SCALES, np.float32)[candidates["view"]],
+            scale,
         )
 
     def pair(self, candidate: np.void, similarity: float) -> Pair:
@@ -209,7 +216,11 @@ class _Gallery:
         return Pair(a, b, turn, round(similarity, 4), "copy" if alike > _SAME_FRAME else "reframed")
 
 
-def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[_Compared, _Compared]:
+_Found = list[tuple[int, float]]
+"""Numbers of candidates, and their similarity."""
+
+
+def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None]) -> tuple[_Found, _Found]:
     """Compare candidates until every picture is a centre or a centre's twin: twins, and neighbours of centres.
 
     In each round the pictures with more and nearer candidates than all of their candidates become centres, and are
@@ -221,7 +232,8 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
     rank = np.empty(count, np.intp)
     rank[np.lexsort((np.arange(count), -weight))] = np.arange(count)[::-1]
     centre = np.full(count, -1)
-    twins, near = _Compared(candidates), _Compared(candidates)
+    twins: _Found = []
+    near: _Found = []
     seen = np.zeros(len(candidates), bool)
     left = np.arange(len(candidates))  # candidates between two pictures that are neither
     while left.size:
@@ -235,14 +247,15 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
         asked = left[new[a] | new[b]]
         seen[asked] = True
         similarity = gallery.compare(candidates[asked])
-        near.add(asked, similarity, (similarity >= NEIGHBOUR) & (similarity < TWIN))
+        some = (similarity >= NEIGHBOUR) & (similarity < TWIN)
+        near += zip(asked[some].tolist(), similarity[some].tolist(), strict=True)
         order = np.argsort(-similarity, kind="stable")
         order = order[similarity[order] >= TWIN]
         middle = np.where(new[first[asked]], first[asked], second[asked])
         other = np.where(new[first[asked]], second[asked], first[asked])
         nearest_centre = order[np.unique(other[order], return_index=True)[1]]
         centre[other[nearest_centre]] = middle[nearest_centre]
-        twins.add(asked[nearest_centre], similarity[nearest_centre])
+        twins += zip(asked[nearest_centre].tolist(), similarity[nearest_centre].tolist(), strict=True)
         left = left[(centre[first[left]] < 0) & (centre[second[left]] < 0)]
     centre = np.where(centre < 0, np.arange(count), centre)
 
@@ -252,23 +265,10 @@ def _stars(gallery: _Gallery, candidates: Pairs, advance: Callable[[float], None
     order = np.lexsort((-alike[apart], high, low))
     asked = apart[order[np.unique(np.stack([low, high])[:, order], axis=1, return_index=True)[1]]]
     similarity = gallery.compare(candidates[asked])
-    order = np.argsort(-similarity, kind="stable")
-    twins.add(asked[order], similarity[order], similarity[order] >= LINK)
+    for k in np.argsort(-similarity, kind="stable"):
+        if similarity[k] >= NEIGHBOUR:
+            (twins if similarity[k] >= LINK else near).append((int(asked[k]), float(similarity[k])))
     return twins, near
-
-
-class _Compared:
-    """Candidates that were compared, and how similar they are."""
-
-    def __init__(self, candidates: Pairs) -> None:
-        self.candidates = candidates
-        self.found: list[tuple[int, float]] = []
-
-    def add(self, numbers: NDArray[np.intp], similarity: Floats, which: NDArray[np.bool_] | None = None) -> None:
-        """Take those for which `which` is True, or all."""
-        if which is not None:
-            numbers, similarity = numbers[which], similarity[which]
-        self.found += zip(numbers.tolist(), similarity.tolist(), strict=True)
 
 
 def _middle(pictures: Floats, share: float) -> Floats:
@@ -276,11 +276,11 @@ def _middle(pictures: Floats, share: float) -> Floats:
     pixel = np.arange(SIDE)
     at = share * (pixel - (SIDE - 1) / 2) + (SIDE - 1) / 2
     weights = np.maximum(0, 1 - np.abs(at[:, None] - pixel)).astype(np.float32)
-    return weights @ pictures @ weights.T
+    return np.asarray(weights @ pictures @ weights.T)
 
 
 def _seems_cropped(thumbs: Thumbs) -> NDArray[np.bool_]:
     """Whether a part of the head lies on an edge of the picture."""
     bright = thumbs > 0.15 * np.percentile(thumbs, 99, axis=(1, 2), keepdims=True)
     edges = [bright[:, 1], bright[:, -2], bright[:, :, 1], bright[:, :, -2]]
-    return np.max([edge.mean(1) for edge in edges], axis=0) > 0.12
+    return np.asarray(np.max([edge.mean(1) for edge in edges], axis=0) > 0.12)
