@@ -277,6 +277,7 @@ def test_the_table_says_it_all(result: Audited) -> None:
     text = " ".join(console.file.getvalue().split())
     assert NOTICE in text
     assert all(f.found.replace("`", "") in text for f in result.audit.findings)
+    assert all(step.replace("`", "") in text for f in result.audit.findings for step in f.next)
     assert "95% interval" in text
 
 

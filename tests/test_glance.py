@@ -15,6 +15,7 @@ from neurodense.data.fingerprint import thumb_of
 from neurodense.data.glance import glance_folder, join_thumbs
 from neurodense.errors import MissingExtra, ScanError
 from neurodense.scans.read import read_scan
+from neurodense.scans.study import read_image
 
 
 def facts(path: Path) -> np.void:
@@ -100,7 +101,7 @@ def test_a_second_look_decodes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(glance, "read_scan", fail)
+    monkeypatch.setattr(glance, "read_image", fail)
     (data / CLASSES[0] / "gl_000.jpg").rename(data / CLASSES[0] / "other name.jpg")
     second = glance_folder(data, tmp_path / "cache")
     assert sorted(r.sha256 for r in first[0].records) == sorted(r.sha256 for r in second[0].records)
@@ -116,16 +117,16 @@ def test_a_killed_look_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         seen.append(source)
         if len(seen) > 10:
             raise KeyboardInterrupt
-        return read_scan(path, source)
+        return read_image(path, source)
 
-    monkeypatch.setattr(glance, "read_scan", stop)
+    monkeypatch.setattr(glance, "read_image", stop)
     with pytest.raises(KeyboardInterrupt):
         glance_folder(data, tmp_path / "cache")
     rows = next((tmp_path / "cache").glob("glances-*/rows.bin"))
     with rows.open("ab") as handle:
         handle.write(b"half a row")
     again: list[str] = []
-    monkeypatch.setattr(glance, "read_scan", lambda path, source: again.append(source) or read_scan(path, source))
+    monkeypatch.setattr(glance, "read_image", lambda path, source: again.append(source) or read_image(path, source))
     catalogue, found = glance_folder(data, tmp_path / "cache")
     assert len(again) == 18 - 10
     assert found.facts["bytes"].tolist() == [(data / r.path).stat().st_size for r in catalogue.records]

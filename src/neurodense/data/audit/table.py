@@ -45,7 +45,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
         if sentence:
             console.print(Padding(Text(_plain(sentence)), (0, 0, 0, 2)))
     for step in finding.next:
-        console.print(Padding(Text(f"-> {_plain(step)}"), (0, 0, 0, 2)), soft_wrap=True)
+        console.print(Text(f"  -> {_plain(step)}"), soft_wrap=True)  # a command must stay one line to be copied
 
 
 def _plain(text: str) -> str:

@@ -204,16 +204,19 @@ def _one_sided(oddity: Oddity, audit: Audit) -> bool:
 
 def _unlike(audit: Audit) -> Iterator[Finding]:
     found = audit.outliers
-    if not found.count:
-        yield Finding(about="outliers", weight="clear", count=0, found="No image stands far apart from all others.")
+    if not found.listed:
         return
+    first = found.listed[0]
+    furthest = f"the furthest from all others is {first.path} (`{first.label}`)"
     yield Finding(
         about="outliers",
-        weight="caution",
+        weight="caution" if found.count else "note",
         count=found.count,
-        found=f"{many(found.count, 'image')} are unlike the rest; the furthest is {found.listed[0].path} "
-        f"(`{found.listed[0].label}`).",
-        why="Among such images are those that are no brain MRI at all, such as a CT, and rare but right ones.",
+        found=f"{many(found.count, 'image')} {'is' if found.count == 1 else 'are'} unlike the rest; {furthest}."
+        if found.count
+        else f"No image stands far apart; {furthest}.",
+        why="At the head of this list is what is no brain MRI at all, such as a CT, if there is any, and what is rare "
+        "but right.",
         next=("Look at the gallery, from the furthest on, and move away what does not belong.",),
     )
 
