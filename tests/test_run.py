@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 import neurodense
 from neurodense.errors import DataError, RunError, WeightsError
-from neurodense.inference.predictor import Failure, Prediction, Predictor, find_images
+from neurodense.inference.predictor import Prediction, Predictor
+from neurodense.scans.study import Failure, find_studies
 from neurodense.training import execute
 from neurodense.training.journal import Journal, read_history
 from neurodense.training.recipe import Recipe
@@ -157,7 +158,7 @@ def test_a_part_is_evaluated_where_only_that_part_is(finished_run: Path, phantom
 
 def test_an_empty_folder_among_the_inputs_is_a_row(finished_run: Path, phantoms: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    answers = list(Predictor(finished_run / "model").predict(find_images([tmp_path / "empty", phantoms / "glioma"])))
+    answers = list(Predictor(finished_run / "model").predict(find_studies([tmp_path / "empty", phantoms / "glioma"])))
     assert isinstance(answers[0], Failure)
     assert "holds no image" in answers[0].message
     assert len(answers) == 11

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from neurodense.evaluation.evaluate import Evaluation, evaluate, write_evaluation
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.card import Card
-    from neurodense.inference.predictor import Failure, Prediction, Predictor
+    from neurodense.inference.predictor import Prediction, Predictor
     from neurodense.scans.preprocess import Preprocess
     from neurodense.scans.read import read_scan
-    from neurodense.scans.scan import Scan
+    from neurodense.scans.scan import Scan, Study
+    from neurodense.scans.slices import Slices
+    from neurodense.scans.study import Failure, find_studies, read_study
     from neurodense.screen import Screen
     from neurodense.training.recipe import Recipe, load_recipe, recipe_names
     from neurodense.training.run import resume, train
@@ -53,12 +55,16 @@ _HOME = {
     "Metrics": "evaluation.metrics",
     "measure": "evaluation.metrics",
     "Card": "inference.card",
-    "Failure": "inference.predictor",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocess": "scans.preprocess",
     "read_scan": "scans.read",
     "Scan": "scans.scan",
+    "Study": "scans.scan",
+    "Slices": "scans.slices",
+    "Failure": "scans.study",
+    "find_studies": "scans.study",
+    "read_study": "scans.study",
     "Screen": "screen",
     "Recipe": "training.recipe",
     "load_recipe": "training.recipe",
@@ -70,8 +76,8 @@ _HOME = {
 __all__ = [
     "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError", "NeurodenseError",
     "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen",
-    "WeightsError", "evaluate", "load_recipe", "make_demo_data", "measure", "read_scan", "recipe_names", "resume",
-    "run_demo", "scan_folder", "train", "write_evaluation",
+    "Slices", "Study", "WeightsError", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure",
+    "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder", "train", "write_evaluation",
 ]  # fmt: skip
 
 

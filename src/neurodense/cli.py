@@ -21,6 +21,14 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 _PATH = click.Path(path_type=Path)
 _TRAIN_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock", "tomli_w", "tensorboard"}
 
+_SLICES = click.option(
+    "--slices",
+    default="brain",
+    show_default=True,
+    metavar="brain|all|middle|every:N|range:A-B",
+    help="Slices of a volume or series to look at, numbered from 1.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="neurodense")
@@ -120,6 +128,7 @@ def _refuse_with_resume() -> None:
 @click.option("--split", type=_PATH, metavar="CSV", help="path,part: with --part, which images to take.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
 @click.option("--groups", type=_PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
+@_SLICES
 @click.option("--out", type=_PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def evaluate(
@@ -128,10 +137,15 @@ def evaluate(
     split: Path | None,
     part: Any,
     groups: Path | None,
+    slices: str,
     out: Path | None,
     form: str,
 ) -> None:
-    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are."""
+    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
+
+    A volume or a DICOM series counts once, by the mean of its slices' calibrated logits; slices.csv in --out has a row
+    for each slice.
+    """
     from rich.console import Console
 
     from neurodense.evaluation.evaluate import evaluate as measure
@@ -142,9 +156,9 @@ def evaluate(
     from neurodense.screen import Screen
 
     screen, predictor = Screen.on_stderr(), Predictor(model)
-    result = measure(data, predictor, split=split, part=part, groups=groups, screen=screen)
+    result = measure(data, predictor, split=split, part=part, groups=groups, slices=slices, screen=screen)
     title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
-    notes = model_notes(predictor.card)
+    notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
     if form == "json":
         unread = [failure.as_dict() for failure in result.failures]
@@ -165,16 +179,25 @@ def evaluate(
 @cli.command()
 @click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="FILE_OR_FOLDER...")
 @click.option("--model", required=True, type=_PATH, help="Model folder, such as RUN/model.")
+@_SLICES
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
-    """Name the class of each image, with the probability of every class. A bad file gets an error row."""
+def predict(inputs: tuple[Path, ...], model: Path, slices: str, form: str) -> None:
+    """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
+
+    Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
+    frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
+    mean of their calibrated logits.
+    """
     from rich.console import Console
 
-    from neurodense.inference.predictor import Failure, Predictor, find_images
+    from neurodense.inference.predictor import Predictor
     from neurodense.inference.table import print_answers
+    from neurodense.scans.slices import Slices
+    from neurodense.scans.study import Failure, find_studies
 
+    chosen = Slices.parse(slices)
     predictor = Predictor(model)
-    answers = predictor.predict(find_images(inputs))
+    answers = predictor.predict(find_studies(inputs), chosen)
     failed = 0
     if form == "table":
         failed = print_answers(list(answers), predictor.card, Console(highlight=False))
@@ -182,16 +205,18 @@ def predict(inputs: tuple[Path, ...], model: Path, form: str) -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         classes = predictor.card.classes
         if form == "csv":
-            writer.writerow(("source", "label", *(f"p:{name}" for name in classes), "error"))
+            writer.writerow(("source", "slices", "label", *(f"p:{name}" for name in classes), "error"))
         for answer in answers:
-            bad = isinstance(answer, Failure)
-            failed += bad
+            failed += isinstance(answer, Failure)
             if form == "json":
                 click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
             elif isinstance(answer, Failure):
-                writer.writerow((answer.source, "", *("" for _ in classes), answer.message))
+                writer.writerow((answer.source, "", "", *("" for _ in classes), answer.message))
             else:
-                writer.writerow((answer.source, answer.label, *map(repr, answer.probabilities.values()), ""))
+                for row in (*answer.slices, answer):
+                    writer.writerow(
+                        (row.source, len(row.slices) or "", row.label, *map(repr, row.probabilities.values()), "")
+                    )
     if failed:
         sys.exit(1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from neurodense.errors import DataError, ScanError
 from neurodense.scans.find import find_files
-from neurodense.scans.read import SUFFIXES, read_scan
+from neurodense.scans.study import is_image, looked_for, read_image
 
 PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 _NO_TEXT = "is not UTF-8, or holds control characters"
@@ -46,7 +46,7 @@ class Catalogue:
         classes: Class names, sorted as `torchvision.datasets.ImageFolder` sorts them.
         records: In the order of `in_order`.
         unreadable: (path, reason) of each image file that was left out.
-        ignored: Number of other files (no image suffix) in the class folders.
+        ignored: Number of other files (no images) in the class folders.
         synthetic: True when the folder's dataset.json says that the images are made by a computer.
         grouped: True once a group table was applied.
     """
@@ -94,7 +94,7 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
     other: dict[str, int] = {}
     for name in classes:
         files = list(_files(root / name))
-        images = [file for file in files if file.suffix.lower() in SUFFIXES]
+        images = [file for file in files if is_image(file)]
         other[name] = len(files) - len(images)
         paths += [(file.relative_to(root).as_posix(), name) for file in images]
     count = Counter(name for _, name in paths)
@@ -102,7 +102,7 @@ def scan_folder(root: str | Path, advance: Callable[[int, int], None] = lambda d
         found = ", ".join(f"{name} {count[name]:,} (and {other[name]:,} other files)" for name in classes)
         raise DataError(
             f"There is no image in class folder {', '.join(map(repr, empty))} of {root}. Found: {found}; "
-            f"files with {', '.join(sorted(SUFFIXES))} are looked for.",
+            f"{looked_for()}.",
             "Put images there or move the folder away.",
         )
 
@@ -144,7 +144,7 @@ def class_folders(root: Path) -> tuple[str, ...]:
         )
     folded: dict[str, str] = {}
     for name in names:
-        if not _is_text(name):
+        if not is_text(name):
             raise DataError(f"The name of class folder {name!r} of {root} {_NO_TEXT}.", "Rename it.")
         if (twin := folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)) != name:
             raise DataError(
@@ -175,7 +175,7 @@ def _unlisted(error: OSError) -> DataError:
     return DataError(f"{error.filename} cannot be listed: {error.strerror}.", "Mend its permissions or move it away.")
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """False for what no table or log can hold: surrogates, which stand for bytes that are no UTF-8, and controls."""
     return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in name)
 
@@ -185,11 +185,11 @@ def _read_all(
 ) -> tuple[list[Record], list[tuple[str, str]]]:
     def check(item: tuple[str, str]) -> Record | tuple[str, str]:
         path, label = item
-        if not _is_text(path):
+        if not is_text(path):
             shown = repr(path)[1:-1]
             return shown, f"{shown} is left out: its name {_NO_TEXT}."
         try:
-            read_scan(root / path, path)
+            read_image(root / path, path)
             with (root / path).open("rb") as handle:
                 digest = hashlib.file_digest(handle, "sha256").hexdigest()
         except ScanError as error:

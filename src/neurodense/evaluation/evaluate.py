@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
-from neurodense.data.catalogue import Record, scan_folder
-from neurodense.data.groups import apply_groups, read_groups
+from neurodense.data.catalogue import Record
 from neurodense.data.split import PARTS, Part, read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.predictions import Predictions, write_predictions
-from neurodense.inference.predictor import Failure, Predictor
+from neurodense.evaluation.studies import group_studies, labelled_studies
+from neurodense.inference.predictor import Input, Prediction, Predictor
+from neurodense.inference.table import STUDY_RULE
+from neurodense.scans.slices import Slices
+from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 
 Figure = tuple[str, Path, str]
@@ -29,14 +32,24 @@ class Evaluation:
     """What a model makes of labelled images.
 
     Attributes:
-        predictions: One row an image, in the order of the paths.
-        metrics: Measured on them.
+        predictions: One row an image or study, in the order of the paths.
+        metrics: Measured on them: a volume counts once, since not every slice of it need show what it is labelled.
         failures: Images that could not be read, which are in neither.
+        slices: One row for each slice that was looked at, with its study as its group; None where all were images.
     """
 
     predictions: Predictions
     metrics: Metrics
     failures: tuple[Failure, ...]
+    slices: Predictions | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said beside the metrics."""
+        if self.slices is None:
+            return []
+        studies = len({source.rpartition("#")[0] for source in self.slices.sources})
+        return [f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}"]
 
 
 def evaluate(
@@ -46,9 +59,10 @@ def evaluate(
     split: str | Path | None = None,
     part: Part | None = None,
     groups: str | Path | None = None,
+    slices: Slices | str = "brain",
     screen: Screen | None = None,
 ) -> Evaluation:
-    """Measure a model on a folder of images, one sub-folder a class, or on one part of a split of it.
+    """Measure a model on a folder of images or studies, one sub-folder a class, or on one part of a split of it.
 
     Args:
         data: The folder. Its class folders must be classes of the model; a class may be absent.
@@ -56,28 +70,29 @@ def evaluate(
         split: CSV of path and part, such as a run's split.csv.
         part: train, validation or test: which rows of `split` to take; needs `split`.
         groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
+            A series may be listed by its folder or by its files.
+        slices: Which slices of a volume are looked at; see `scans/slices.py`.
         screen: Told what happens; None is quiet.
 
     Raises:
-        DataError: The folder, the table or a class name is not as it must be.
+        DataError: The folder, the table, a class name or `slices` is not as it must be.
         ModelError: The model folder is not one.
     """
     if part is not None and part not in PARTS:
         raise DataError(f"part is {part!r}; allowed are {', '.join(PARTS)}.")
     if (split is None) != (part is None):
         raise DataError("--split and --part go together.", "--split RUN/split.csv --part test")
+    slices = Slices.parse(slices) if isinstance(slices, str) else slices
     screen = screen or Screen()
     predictor = model if isinstance(model, Predictor) else Predictor(model)
-    lost: tuple[Failure, ...] = ()
+    lost: list[Failure] = []
     if split is not None and part is not None:
-        records = read_part(split, data, part)
+        records: Sequence[Record] = read_part(split, data, part)
+        inputs: Sequence[Input] = [Path(data) / record.path for record in records]
     else:
-        with screen.bar("reading images", 1, "images") as bar:
-            catalogue = scan_folder(data, bar.reach)
-        if groups is not None:
-            catalogue, _ = apply_groups(catalogue, read_groups(groups))
-        records = catalogue.records
-        lost = tuple(Failure(path, "ScanError", reason) for path, reason in catalogue.unreadable)
+        studies, lost = labelled_studies(Path(data))
+        records = group_studies(Path(data), studies, groups)
+        inputs = [item for _, item in studies]
     known = predictor.card.classes
     if foreign := sorted({record.label for record in records} - set(known)):
         raise DataError(
@@ -85,45 +100,64 @@ def evaluate(
             f"it knows {', '.join(map(repr, known))}.",
             "Rename the folders to the model's classes, or move these away.",
         )
-    result = evaluate_records(predictor, Path(data), records, screen)
-    return Evaluation(result.predictions, result.metrics, (*lost, *result.failures))
+    return _evaluate(predictor, records, inputs, lost, slices, screen)
 
 
 def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:
     """Measure a model on records whose paths are relative to `root`."""
-    classes = predictor.card.classes
-    sources: list[str] = []
-    truth: list[int] = []
-    rows: list[list[float]] = []
-    kept: list[Record] = []
-    failures: list[Failure] = []
-    answers = predictor.predict(root / record.path for record in records)
+    return _evaluate(predictor, records, [root / record.path for record in records], [], Slices(), screen)
+
+
+def _evaluate(
+    predictor: Predictor,
+    records: Sequence[Record],
+    inputs: Sequence[Input],
+    lost: Sequence[Failure],
+    slices: Slices,
+    screen: Screen,
+) -> Evaluation:
+    rows: list[tuple[Record, Prediction]] = []
+    failures = list(lost)
     with screen.bar("evaluating", len(records), "images") as bar:
-        for record, answer in zip(records, answers, strict=True):
+        for record, answer in zip(records, predictor.predict(inputs, slices), strict=True):
             bar.advance()
             if isinstance(answer, Failure):
                 failures.append(Failure(record.path, answer.type, answer.message))
-                continue
-            kept.append(record)
-            sources.append(record.path)
-            truth.append(classes.index(record.label))
-            rows.append([answer.probabilities[name] for name in classes])
+            else:
+                rows.append((record, answer))
     if not rows:
-        raise DataError(f"None of the {len(records)} images could be read; the first says: {failures[0].message}")
-    predictions = Predictions(
-        labels=classes,
-        sources=tuple(sources),
-        truth=np.array(truth, dtype=np.int64),
-        probabilities=np.array(rows, dtype=np.float64),
-        groups=tuple(record.group for record in kept) if any(r.group != r.path for r in kept) else None,
+        raise DataError(f"None of the {len(failures)} images could be read; the first says: {failures[0].message}")
+    classes = predictor.card.classes
+    grouped = any(record.group != record.path for record, _ in rows)
+    predictions = _table(classes, [(record.path, record, answer) for record, answer in rows], grouped)
+    each = [
+        (record.path + one.source.removeprefix(answer.source), record, one)
+        for record, answer in rows
+        for one in answer.slices
+    ]
+    return Evaluation(
+        predictions,
+        measure(classes, predictions.truth, predictions.probabilities),
+        tuple(failures),
+        _table(classes, each, grouped=True) if each else None,
     )
-    return Evaluation(predictions, measure(classes, predictions.truth, predictions.probabilities), tuple(failures))
+
+
+def _table(classes: tuple[str, ...], rows: Sequence[tuple[str, Record, Prediction]], grouped: bool) -> Predictions:
+    """Rows of source, record and answer as a table."""
+    return Predictions(
+        labels=classes,
+        sources=tuple(source for source, _, _ in rows),
+        truth=np.array([classes.index(record.label) for _, record, _ in rows], dtype=np.int64),
+        probabilities=np.array([[answer.probabilities[name] for name in classes] for _, _, answer in rows]),
+        groups=tuple(record.group for _, record, _ in rows) if grouped else None,
+    )
 
 
 def write_evaluation(
     evaluation: Evaluation, out: str | Path, *, subject: str, note: str = "", history: Sequence[Mapping[str, Any]] = ()
 ) -> list[Figure]:
-    """Write metrics.json, predictions.csv and the figures to a folder.
+    """Write metrics.json, predictions.csv, slices.csv where there are volumes, and the figures to a folder.
 
     Args:
         evaluation: What to write.
@@ -136,12 +170,16 @@ def write_evaluation(
         The figures.
 
     Raises:
-        MissingExtra: matplotlib is not installed; metrics.json and predictions.csv are written all the same.
+        MissingExtra: matplotlib is not installed; the tables are written all the same.
     """
     out = Path(out)
     unread = [failure.as_dict() for failure in evaluation.failures]
     atomic.write_json(out / "metrics.json", {**evaluation.metrics.as_dict(), "unreadable": unread})
     write_predictions(evaluation.predictions, out / "predictions.csv")
+    if evaluation.slices is None:
+        (out / "slices.csv").unlink(missing_ok=True)  # of an earlier evaluation
+    else:
+        write_predictions(evaluation.slices, out / "slices.csv")
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
     for shares, name, caption in (
         (False, "confusion-counts.png", "Confusion matrix, images"),

@@ -16,47 +16,60 @@ from numpy.typing import NDArray
 from neurodense.errors import ModelError, ScanError
 from neurodense.inference.card import Card, read_card
 from neurodense.inference.engine import Engine, Outputs, usable_cores
-from neurodense.scans.find import find_files
-from neurodense.scans.read import SUFFIXES, read_scan
-from neurodense.scans.scan import Scan
+from neurodense.scans import read
+from neurodense.scans.scan import Scan, Study
+from neurodense.scans.series import Series
+from neurodense.scans.slices import Slices
+from neurodense.scans.study import Failure, read_study
+
+Input = str | Path | Series | Study | Scan | Failure
+"""What is predicted: a file, a series, what was read already, or a failure to find something, which is passed on."""
+
+_VOLUMES_AHEAD = 2  # that wait, preprocessed, while another one's slices run
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image.
+    """The answer for one picture or one study.
 
     Attributes:
-        source: The image, as the caller named it.
+        source: The input, as the caller named it; a slice of a volume has its number behind a `#`, from 1.
         label: The most probable class.
-        probabilities: Of each class, in the card's order; they sum to 1.
+        probabilities: Of each class, in the card's order; they sum to 1. Of a study: the softmax of the mean of its
+            slices' calibrated logits, that is of the logits divided by the card's temperature.
+        notes: What a reader of the result should know of the reading.
+        slices: Of a study: the answer for each chosen slice, in order. Empty for a picture.
+        total: Slices that the study has in all; 1 for a picture.
     """
 
     source: str
     label: str
     probabilities: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    slices: tuple[Prediction, ...] = ()
+    total: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object that `predict --format json` prints."""
-        return {"source": self.source, "label": self.label, "probabilities": dict(self.probabilities)}
+        """The JSON object that `predict --format json` prints; `notes`, and `total` and `slices`, where there are."""
+        answer: dict[str, Any] = {
+            "source": self.source, "label": self.label, "probabilities": dict(self.probabilities),
+        }  # fmt: skip
+        if self.notes:
+            answer["notes"] = list(self.notes)
+        if self.slices:
+            answer |= {"total": self.total, "slices": [one.as_dict() for one in self.slices]}
+        return answer
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An image that could not be read.
-
-    Attributes:
-        source: The image, as the caller named it.
-        type: Name of the error's class.
-        message: What was wrong.
-    """
+class _Loaded:
+    """An input, read and preprocessed: pixels (N, 1, S, S) of the slices that `sources` names."""
 
     source: str
-    type: str
-    message: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object that `predict --format json` prints."""
-        return {"source": self.source, "error": {"type": self.type, "message": self.message}}
+    sources: tuple[str, ...]
+    pixels: NDArray[np.float32]
+    total: int
+    notes: tuple[str, ...]
 
 
 class Predictor:
@@ -88,83 +101,105 @@ class Predictor:
         """The graph's outputs for preprocessed pixels (N, 1, size, size)."""
         return self._engine.run(pixels)
 
-    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Softmax of the logits (N, classes), by the card's temperature: float64 (N, classes), rows sum to 1."""
         scaled = logits.astype(np.float64) / (self.card.temperature or 1.0)
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
-    def predict(self, inputs: Iterable[str | Path | Scan | Failure], batch: int = 16) -> Iterator[Prediction | Failure]:
-        """Predict images in order, one answer for each, holding a few batches in memory at most.
+    def predict(
+        self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int = 16
+    ) -> Iterator[Prediction | Failure]:
+        """Predict pictures and volumes in order, one answer for each input.
+
+        A few batches of pictures and, preprocessed, a few volumes are in memory at most; of volumes as they are read,
+        one at a time.
 
         Args:
-            inputs: Paths, scans that were read already, or failures to find some, which are passed on.
-            batch: Images a run of the graph.
+            inputs: Files, series and the like; see `Input`.
+            slices: Which slices of a volume are looked at; see `scans/slices.py`.
+            batch: Pictures or slices a run of the graph.
+
+        Raises:
+            DataError: `slices` is a text that says nothing known.
         """
-        for names, pixels in self._batches(inputs, batch):
-            good = [k for k, p in enumerate(pixels) if not isinstance(p, Failure)]
-            answers: dict[int, Prediction] = {}
-            if good:
-                stacked = np.stack([p for p in pixels if not isinstance(p, Failure)])
-                rows = self.probabilities(self.outputs(stacked).logits)
-                for k, row in zip(good, rows, strict=True):
-                    answers[k] = self._answer(names[k], row)
-            for k, item in enumerate(pixels):
-                yield item if isinstance(item, Failure) else answers[k]
+        slices = Slices.parse(slices) if isinstance(slices, str) else slices
+        for items in self._batches(inputs, slices, batch):
+            stacks = [item.pixels for item in items if isinstance(item, _Loaded)]
+            if stacks:
+                pixels = np.concatenate(stacks)
+                runs = [self.outputs(pixels[k : k + batch]).logits for k in range(0, len(pixels), batch)]
+                logits = np.concatenate(runs)
+            for item in items:
+                if isinstance(item, Failure):
+                    yield item
+                else:
+                    yield self._answer(item, logits[: len(item.sources)])
+                    logits = logits[len(item.sources) :]
 
-    def _answer(self, source: str, row: NDArray[np.float64]) -> Prediction:
+    def _answer(self, item: _Loaded, logits: NDArray[np.float32]) -> Prediction:
+        """The answer from the logits (N, classes) of the slices of one input."""
+        if item.total == 1:
+            return self._named(item.source, self.probabilities(logits)[0], item.notes)
+        slices = [self._named(*pair) for pair in zip(item.sources, self.probabilities(logits), strict=True)]
+        mean = logits.mean(axis=0, dtype=np.float64, keepdims=True)  # dividing by the temperature commutes with it
+        return self._named(item.source, self.probabilities(mean)[0], item.notes, tuple(slices), item.total)
+
+    def _named(self, source: str, row: NDArray[np.float64], *more: Any) -> Prediction:
         classes = self.card.classes
-        return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)))
+        return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)), *more)
 
-    def _batches(
-        self, inputs: Iterable[str | Path | Scan | Failure], batch: int
-    ) -> Iterator[tuple[list[str], list[NDArray[np.float32] | Failure]]]:
-        """Named, preprocessed inputs in batches, read ahead by at most two batches."""
-        waiting: deque[tuple[str, Future[NDArray[np.float32] | Failure]]] = deque()
-        with ThreadPoolExecutor(max_workers=min(8, usable_cores() + 1)) as pool:
-            source = iter(inputs)
-            exhausted = False
+    def _batches(self, inputs: Iterable[Input], slices: Slices, batch: int) -> Iterator[list[_Loaded | Failure]]:
+        """Inputs, read and preprocessed, in lists of `batch` slices or somewhat more.
+
+        Pictures are read ahead by two batches, in several threads; volumes by `_VOLUMES_AHEAD`, in one.
+        """
+        waiting: deque[tuple[bool, Future[_Loaded | Failure]]] = deque()
+        pictures = ThreadPoolExecutor(max_workers=min(8, usable_cores() + 1))
+        volumes = ThreadPoolExecutor(max_workers=1)
+        source = iter(inputs)
+        exhausted = False
+        now: list[_Loaded | Failure] = []
+        count = 0
+        try:
             while waiting or not exhausted:
-                while not exhausted and len(waiting) < 3 * batch:
+                while not exhausted and len(waiting) < 3 * batch and sum(big for big, _ in waiting) < _VOLUMES_AHEAD:
                     item = next(source, None)
                     if item is None:
                         exhausted = True
                     else:
-                        name = item.source if isinstance(item, Scan | Failure) else str(item)
-                        waiting.append((name, pool.submit(self._load, item)))
-                now = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                if now:
-                    yield [name for name, _ in now], [future.result() for _, future in now]
+                        big = _may_be_a_volume(item)
+                        waiting.append((big, (volumes if big else pictures).submit(self._load, item, slices)))
+                if waiting:
+                    loaded = waiting.popleft()[1].result()
+                    now.append(loaded)
+                    count += 1 if isinstance(loaded, Failure) else len(loaded.sources)
+                if now and (count >= batch or not (waiting or not exhausted)):
+                    yield now
+                    now, count = [], 0
+        finally:
+            for pool in (pictures, volumes):
+                pool.shutdown(cancel_futures=True)
 
-    def _load(self, item: str | Path | Scan | Failure) -> NDArray[np.float32] | Failure:
+    def _load(self, item: Input, slices: Slices) -> _Loaded | Failure:
         if isinstance(item, Failure):
             return item
+        if isinstance(item, Scan):
+            item = Study(item.source, (item,), 1)
+        source = str(item) if isinstance(item, str | Path) else item.source
         try:
-            return self.card.preprocess(item if isinstance(item, Scan) else read_scan(item))
+            study = item if isinstance(item, Study) else read_study(item, slices)
+            pixels = np.stack([self.card.preprocess(scan) for scan in study.scans])
         except ScanError as error:
-            return Failure(str(item), type(error).__name__, error.message)
+            return Failure(source, type(error).__name__, error.message)
         except OSError as error:
-            return Failure(str(item), type(error).__name__, f"{item} cannot be read: {error.strerror or error}.")
+            return Failure(source, type(error).__name__, f"{source} cannot be read: {error.strerror or error}.")
+        notes = tuple(dict.fromkeys(note for scan in study.scans for note in scan.notes))
+        return _Loaded(study.source, tuple(scan.source for scan in study.scans), pixels, study.total, notes)
 
 
-def find_images(inputs: Iterable[str | Path]) -> list[Path | Failure]:
-    """Files as they are named, and the images in folders, nested ones too; hidden ones are passed over.
-
-    A folder that holds no image, or that cannot be listed, gives a `Failure`, so that the rest is still done.
-    """
-    found: list[Path | Failure] = []
-
-    def unlisted(error: OSError) -> None:
-        message = f"{error.filename} cannot be listed: {error.strerror}."
-        found.append(Failure(str(error.filename), type(error).__name__, message))
-
-    for item in map(Path, inputs):
-        if not item.is_dir():
-            found.append(item)  # a missing file gets its own error row when it is read
-            continue
-        before = len(found)
-        found += [path for path in find_files(item, unlisted) if path.suffix.lower() in SUFFIXES]
-        if len(found) == before:
-            message = f"{item} holds no image; files with {', '.join(sorted(SUFFIXES))} are looked for."
-            found.append(Failure(str(item), ScanError.__name__, message))
-    return found
+def _may_be_a_volume(item: Input) -> bool:
+    """By its name, since it is not open yet: a volume named as a picture is read all the same, but not alone."""
+    if isinstance(item, str | Path):
+        return Path(item).suffix.lower() not in read.SUFFIXES
+    return isinstance(item, Series)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from neurodense.data.catalogue import Record
 from neurodense.errors import ScanError
 from neurodense.scans.preprocess import Preprocess
-from neurodense.scans.read import read_scan
+from neurodense.scans.study import read_image
 
 
 class ImageRecords(Dataset[tuple[Tensor, int]]):
@@ -44,7 +44,7 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
             ScanError: The file can no longer be read.
         """
         path, target = self.samples[index]
-        return torch.from_numpy(self._preprocess(read_scan(path)).copy()), target
+        return torch.from_numpy(self._preprocess(read_image(path)).copy()), target
 
 
 def image_batches(

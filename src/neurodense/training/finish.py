@@ -21,7 +21,7 @@ from neurodense.evaluation.report import write_report
 from neurodense.inference.card import Card, Data, Graph, write_card
 from neurodense.inference.predictor import Predictor
 from neurodense.scans.preprocess import Preprocess
-from neurodense.scans.read import read_scan
+from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.export import export_graph, export_weights, sha256_of
@@ -134,7 +134,7 @@ def _card(
 def _check_agreement(network: Network, predictor: Predictor, catalogue: Catalogue, split: Split) -> None:
     """Compare torch and the exported graph on validation images: a broken export must not reach a user."""
     records = split.parts["validation"][:: max(1, len(split.parts["validation"]) // 16)]
-    pixels = np.stack([predictor.card.preprocess(read_scan(catalogue.root / record.path)) for record in records])
+    pixels = np.stack([predictor.card.preprocess(read_image(catalogue.root / record.path)) for record in records])
     with torch.inference_mode():
         logits = network(torch.from_numpy(pixels))
     ours = predictor.probabilities(predictor.outputs(pixels).logits)

@@ -1,0 +1,115 @@
+"""One frame of a DICOM file as the values that are stored in it (Part 5, section 8 and annex A).
+
+A compressed frame must be of the size that the header says, so that a small file cannot ask for a large image. Frames
+are found by their offset; the others are not read.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from neurodense.errors import ScanError
+from neurodense.scans.dicom_layout import DECODERS, NATIVE, Layout
+
+_EXTENDED, _LOSSLESS, _RLE = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.5"
+
+
+def stored_values(layout: Layout, file: BinaryIO, frame: int, source: str) -> NDArray[Any]:
+    """Decode one frame.
+
+    Args:
+        layout: Of `file`.
+        file: The open data set.
+        frame: From 0.
+        source: The name of the file in errors.
+
+    Returns:
+        Integers or floats as stored, shape (rows, columns); of colours RGB, shape (rows, columns, 3). Bits outside the
+        stored ones (overlays, Part 5, 8.1.1) are gone.
+
+    Raises:
+        ScanError: The frame is damaged, of another size than the header says, or no decoder for it is installed.
+    """
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.decoders.base import get_decoder
+
+    options: dict[str, Any] = {
+        "pixel_keyword": layout.keyword,
+        "pixel_vr": layout.vr,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.photometric,
+        "planar_configuration": layout.planar,
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.stored,
+        "pixel_representation": int(layout.signed),
+    }
+    file.seek(layout.offset)
+    if layout.syntax in NATIVE:
+        options |= {"number_of_frames": layout.frames, "correct_unused_bits": False}
+        pixels, now = get_decoder(layout.syntax).as_array(file, index=frame, **options)
+    else:
+        data = get_frame(file, frame, number_of_frames=layout.frames, extended_offsets=layout.offsets)
+        pixels, now = _decoded(data, layout, options, source)
+    if layout.samples == 3 and now["photometric_interpretation"] != "RGB":
+        raise ScanError(f"{source} is damaged: {layout.photometric} does not go with its transfer syntax.")
+    return _used_bits(pixels, layout) if layout.syntax in (*NATIVE, _RLE) else pixels
+
+
+def _decoded(
+    data: bytes, layout: Layout, options: dict[str, Any], source: str
+) -> tuple[NDArray[Any], dict[str, str | int]]:
+    """Decode a compressed frame; also gives what it became, by the names of pydicom."""
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    if layout.syntax != _RLE and codestream_size(data) != (layout.rows, layout.columns, layout.samples):
+        raise ScanError(f"{source} is damaged: a compressed frame is not of the size that the header says.")
+    # gdcm decodes 12-bit JPEG Extended, which pydicom's plugin refuses to hand to it under its own name
+    syntax = _LOSSLESS if layout.syntax == _EXTENDED and layout.stored > 8 else layout.syntax
+    decoder = get_decoder(syntax)
+    plugin = next((name for name in DECODERS[syntax] if name in decoder.available_plugins), None)
+    if plugin is None:
+        raise ScanError(
+            f"{source} is compressed as {UID(layout.syntax).name}, and no decoder of that is installed.",
+            "pip install 'neurodense[dicom]'",
+        )
+    options |= {"number_of_frames": 1} | ({"correct_unused_bits": False} if syntax == _RLE else {})
+    return decoder.as_array(encapsulate([data]), index=0, decoding_plugin=plugin, **options)
+
+
+def codestream_size(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream says; None where it is none.
+
+    ISO/IEC 10918-1 B.2.2 (frame header), ISO/IEC 15444-1 A.5.1 (SIZ).
+    """
+    start = data.find(b"\xff\x4f\xff\x51")  # behind the boxes of a JP2 file, if there are any
+    if start >= 0 and not data.startswith(b"\xff\xd8"):
+        if len(data) < start + 42:
+            return None
+        width, height, left, top = struct.unpack_from(">4I", data, start + 8)
+        return height - top, width - left, struct.unpack_from(">H", data, start + 40)[0]
+    position = 2
+    while data.startswith(b"\xff\xd8") and position + 10 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            rows, columns, components = struct.unpack_from(">HHB", data, position + 5)
+            return rows, columns, components
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
+    return None
+
+
+def _used_bits(pixels: NDArray[Any], at: Layout) -> NDArray[Any]:
+    """Integers with the bits outside the stored ones gone, and the sign extended (Part 5, 8.1.1)."""
+    if at.keyword != "PixelData" or at.allocated in (at.stored, 1):
+        return pixels
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    return (pixels << (at.allocated - 1 - at.high)) >> (at.allocated - at.stored)
