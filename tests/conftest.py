@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the bounds of these tests are those of a CPU
@@ -83,3 +85,49 @@ def shared_data() -> Path:
 def command() -> list[str]:
     """The command line as a process."""
     return [sys.executable, "-m", "neurodense"]
+
+
+def write_dicom_slice(
+    path: Path, pixels: np.ndarray, position: float | None, series: str = "1.2.3", number: int = 1, **elements: Any
+) -> Path:
+    """An axial MR slice, uint16 (rows, columns), `position` millimetres up; or frames of no place."""
+    pydicom = pytest.importorskip("pydicom")
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = pydicom.uid.MRImageStorage, f"{series}.{number}", series
+    ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "MR", int(series.rpartition(".")[2]), number
+    if position is not None:
+        ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, position], [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing, ds.SliceThickness = [0.9, 0.8], 3
+    ds.Rows, ds.Columns = pixels.shape[-2:]
+    if pixels.ndim == 3:
+        ds.NumberOfFrames = len(pixels)
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = 500, 1000, "LINEAR_EXACT"
+    for name, value in elements.items():
+        setattr(ds, name, value)
+    ds.PixelData = pixels.astype("<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+    return path
+
+
+def write_volume(path: Path, voxels: np.ndarray) -> Path:
+    """A NIfTI volume of voxels (slices, rows, columns), as a radiologist sees them, slices from the feet upwards."""
+    nib = pytest.importorskip("nibabel")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels.transpose(2, 1, 0), np.diag([-0.8, -0.9, 3.0, 1.0])), path)
+    return path
+
+
+def head_slices(count: int = 10, side: int = 64, seed: int = 0) -> np.ndarray:
+    """uint16 (count, side, side) up to 1000: heads, of which the first and the last show nothing but air."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - side / 2
+    head = (x**2 + (y * 0.8) ** 2 < (side * 0.4) ** 2) * 600
+    voxels = np.stack([head + rng.integers(0, 300, head.shape) * (head > 0) for _ in range(count)])
+    voxels[[0, -1]] = 0
+    return (voxels + rng.integers(0, 9, voxels.shape)).astype(np.uint16)

@@ -65,6 +65,12 @@ def test_otsu_leaves_the_least_variance_within_the_two_sides():
     assert otsu(histogram) == pytest.approx(edges[np.argmin([within(edge) for edge in edges])], abs=2 / 256)
 
 
+def test_otsu_in_a_gap_is_its_middle():
+    histogram = np.zeros(256, dtype=np.int64)
+    histogram[[9, 199]] = 100
+    assert otsu(histogram) == (10 + 199) / 2 / 256
+
+
 def discs(radii, level=0.5, side=64):
     """Slices with a disc of each radius in dim noise."""
     rng = np.random.default_rng(0)

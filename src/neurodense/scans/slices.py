@@ -121,7 +121,10 @@ def brain_slices(slices: Sequence[NDArray[np.float32]], step_mm: float | None = 
 
 
 def otsu(histogram: NDArray[np.int64]) -> float:
-    """The threshold in [0, 1] that leaves the most variance between the two sides of a histogram over [0, 1]."""
+    """The threshold in [0, 1] that leaves the most variance between the two sides of a histogram over [0, 1].
+
+    Where several do, since nothing lies between them, their middle.
+    """
     bins = len(histogram)
     share = histogram / max(histogram.sum(), 1)
     centre = (np.arange(bins) + 0.5) / bins
@@ -129,4 +132,5 @@ def otsu(histogram: NDArray[np.int64]) -> float:
     product = low * (1 - low)
     between = np.zeros(bins)
     np.divide((moment[-1] * low - moment) ** 2, product, out=between, where=product > 1e-12)
-    return float((between.argmax() + 1) / bins)
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    return float(((best[0] + best[-1]) / 2 + 1) / bins)

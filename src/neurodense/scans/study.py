@@ -8,7 +8,7 @@ suffixes are taken, and beside them whatever is DICOM by its content, since expo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def _open_dicom(path: Path, source: str) -> Scan | Series:
         raise ScanError(
             f"{source} holds {len(series)} volumes in {file.frames} frames; find_studies gives each of them."
         )
-    return series[0]
+    return replace(series[0], source=source)
 
 
 def _series(paths: list[Path]) -> Iterator[Series | Failure]:
