@@ -94,11 +94,10 @@ def _curves(graph: Graph, contestants: dict[str, Map], pixels: Floats, groups: S
     ends = first[np.arange(len(pixels)), named], graph.probabilities(blurred)[np.arange(len(pixels)), named]
     maps = {name: make(graph, pixels, named) for name, make in contestants.items()}
     usual = maps[next(iter(maps))]
-    average = np.stack([usual[named == k].mean(0) if (named == k).any() else usual[0] for k in range(first.shape[1])])
     rng = np.random.default_rng(0)
     grid = rng.random((len(pixels), size // 32, size // 32), dtype=np.float32)
     maps |= {
-        "mean map of the class": average[named],
+        "mean map of the others of the class": _of_others(usual, named),
         "blob in the centre": np.repeat(_blob((size, size))[None], len(pixels), 0),
         "random map": np.stack([enlarge(one, (size, size)) for one in grid]),
     }
@@ -122,6 +121,15 @@ def _curves(graph: Graph, contestants: dict[str, Map], pixels: Floats, groups: S
             line += f"{area[kind].mean():>{width}.3f}{better.mean():>9.3f} [{low:6.3f},{high:6.3f}]"
         print(line, flush=True)
     return {"probability": float(ends[0].mean()), "probability_blurred": float(ends[1].mean()), "maps": rows}
+
+
+def _of_others(maps: Floats, named: NDArray[np.int64]) -> Floats:
+    """For each image the mean map of the other images of its class; of all others where it is alone."""
+    means = []
+    for k in range(len(maps)):
+        others = (named == named[k]) & (np.arange(len(maps)) != k)
+        means.append(maps[others if others.any() else np.arange(len(maps)) != k].mean(0))
+    return np.stack(means)
 
 
 def _area(

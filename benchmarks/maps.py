@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Graph:
         return np.concatenate([self._any_size.run(["activation_maps"], {"pixels": batch})[0] for batch in batches])
 
     @cached_property
-    def _any_size(self):  # type: ignore[no-untyped-def]  # onnxruntime has no types
+    def _any_size(self) -> Any:
         """The graph with its sides set free: nothing in it but the stated shapes depends on them."""
         import onnx
         import onnxruntime
@@ -118,7 +119,8 @@ def _shifted(step: int) -> Map:
                 heat = _sized(_of(evidence(graph.maps(np.ascontiguousarray(moved))), classes), size)
                 back = np.pad(heat, ((0, 0), (16, 16), (16, 16)), mode="edge")
                 total += back[:, 16 - down : 16 - down + size, 16 - right : 16 - right + size]
-        return total / np.float32(len(offsets) ** 2)
+        total /= len(offsets) ** 2
+        return total
 
     return make
 
@@ -166,10 +168,10 @@ def layer_cam(model: Path, card: Card, *, against: bool = False) -> Map:
             handle = network.features.get_submodule("denseblock3").register_forward_hook(keep)
             logits = network(torch.from_numpy(image[None]))
             handle.remove()
-            (sign * (logits[0, int(label)] - logits[0].mean())).backward()  # type: ignore[no-untyped-call]
+            (sign * (logits[0, int(label)] - logits[0].mean())).backward()
             gradient = kept[0].grad
             assert gradient is not None
             heats.append((torch.relu(gradient) * kept[0].detach()).sum(1)[0].numpy())
-        return sign * _sized(np.stack(heats), pixels.shape[-1])
+        return _sized(np.stack(heats) * np.float32(sign), pixels.shape[-1])
 
     return make

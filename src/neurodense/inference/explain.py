@@ -16,9 +16,35 @@ What the choice was measured against: `docs/explanations.md`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from neurodense.scans.scan import Scan
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where in a scan a model saw one class.
+
+    Attributes:
+        scan: What was explained.
+        label: The class that the map is of: the one named first by the model, unless another was asked for.
+        probability: Of `label`, in [0, 1].
+        heat: float32 (H, W) of the scan's own pixels: evidence for `label` against the mean of the classes, in
+            calibrated logits, positive for and negative against it. Not scaled to its own maximum.
+        place: Rows and columns of the scan that one place of the map covers: the finest that it can tell.
+        notes: What a reader should know of the scan and of the model.
+    """
+
+    scan: Scan
+    label: str
+    probability: float
+    heat: NDArray[np.float32]
+    place: tuple[float, float]
+    notes: tuple[str, ...] = ()
 
 
 def evidence(maps: NDArray[np.float32], temperature: float | None = None) -> NDArray[np.float32]:
