@@ -105,7 +105,7 @@ def test_explain_gives_the_class_named_or_the_one_asked_for(predictor: Predictor
     np.testing.assert_array_equal(predictor.explain(scan.source).heat, found.heat)
     heats = [predictor.explain(scan, name).heat for name in predictor.card.classes]
     np.testing.assert_allclose(np.sum(heats, 0), 0, atol=1e-4)
-    with pytest.raises(DataError, match="'nothing'.*'glioma'"):
+    with pytest.raises(DataError, match=r"'nothing'.*'glioma'"):
         predictor.explain(scan, "nothing")
 
 

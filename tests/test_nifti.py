@@ -232,7 +232,10 @@ def test_voxels_that_are_not_finite_are_black_and_said(tmp_path):
     voxels = head(dtype=np.float32)
     odd = voxels.copy()
     odd[0, 0, 0], odd[4, 4, 4], odd[4, 5, 4] = np.nan, np.inf, -np.inf
-    volume = read_nifti(save(tmp_path / "v.nii", odd, lps_affine()))
+    odd[5, 6, 7] = np.nan
+    path = save(tmp_path / "v.nii", odd, lps_affine())
+    patched(path, 352 + 4 * (5 + 10 * (6 + 12 * 7)), "<I", 0x7F800001)  # a signalling NaN
+    volume = read_nifti(path)
     assert volume.notes == ("voxels that are not finite are shown black",)
     wanted = np.where(np.isfinite(odd), shown(odd), 0)
     np.testing.assert_allclose(stack(volume), wanted.transpose(2, 1, 0), atol=1e-6)

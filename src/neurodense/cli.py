@@ -143,8 +143,8 @@ def evaluate(
 ) -> None:
     """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
 
-    A volume or a DICOM series counts once, by the mean of its slices' calibrated logits; slices.csv in --out has a row
-    for each slice.
+    A volume or a DICOM series counts once, by the softmax of the mean of its slices' logits over the card's
+    temperature; slices.csv in --out has a row for each slice.
     """
     from rich.console import Console
 
@@ -153,10 +153,12 @@ def evaluate(
     from neurodense.evaluation.tables import print_metrics
     from neurodense.inference.card import model_notes
     from neurodense.inference.predictor import Predictor
+    from neurodense.scans.slices import Slices
     from neurodense.screen import Screen
 
+    chosen = Slices.parse(slices)
     screen, predictor = Screen.on_stderr(), Predictor(model)
-    result = measure(data, predictor, split=split, part=part, groups=groups, slices=slices, screen=screen)
+    result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
     title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
     notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
@@ -187,7 +189,8 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
-    mean of their calibrated logits. With --explain every image, and every slice looked at, gets a PNG.
+    softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
+    at, gets a PNG.
     """
     from rich.console import Console
 

@@ -190,7 +190,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text as the font can show it, which knows little beside ASCII: 'e' for 'é', '\\u80f6' for what has no base.
+    """The text as the font, which knows little beside ASCII, can show it: 'e' for 'é', an escape for what has no base.
 
     A box for each letter of a foreign script would make all names of a length look the same.
     """

@@ -15,7 +15,7 @@ from neurodense.inference.predictor import Prediction
 from neurodense.notice import NOTICE
 from neurodense.scans.study import Failure
 
-STUDY_RULE = "The row of a study is the mean of its slices' calibrated logits, as probabilities."
+STUDY_RULE = "A study is answered by the softmax of the mean of its slices' logits over the card's temperature."
 
 
 def print_answers(answers: Sequence[Prediction | Failure], card: Card, console: Console) -> int:

@@ -1,1 +1,1 @@
-"""From a file to the network's input: reading (`read`) and the one preprocessing (`preprocess`). No torch."""
+"""From files to the network's input: the front door (`study`), the readers, and the one preprocessing. No torch."""

@@ -12,7 +12,6 @@ are put together in `series.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
-from neurodense.scans.dicom_facts import Facts, number, read_facts
+from neurodense.scans.dicom_facts import Facts, digest, number, read_facts
 from neurodense.scans.dicom_frame import stored_values
 from neurodense.scans.dicom_grey import Look, Window, luma, measured, on_grid
 from neurodense.scans.dicom_header import Header, check_values, is_dicom, read_header
@@ -55,7 +54,7 @@ class DicomFile:
         palette: Of the colours red, green and blue, or None.
         series: A digest that files of one series share; empty where the file names none.
         instance: A digest that copies of one object share; empty where the file names none.
-        series_number: Series Number, or None.
+        series_number: Series Number; None where there is none, or it is so long that it may be a date or an identifier.
         number: Instance Number, or None.
         notes: What a reader of a result should know.
     """
@@ -70,7 +69,7 @@ class DicomFile:
     series: bytes = field(repr=False)
     instance: bytes = field(repr=False)
     series_number: int | None
-    number: int | None
+    number: int | None = field(repr=False)
     notes: tuple[str, ...]
 
     @property
@@ -208,9 +207,9 @@ def _described(header: Header, path: Path, source: str) -> DicomFile:
         inverted=layout.photometric == "MONOCHROME1" or inverse,
         padding=_padding(ds, layout),
         palette=palette,
-        series=_digest(ds, "SeriesInstanceUID"),
-        instance=_digest(ds, "SOPInstanceUID"),
-        series_number=None if series_number is None else int(series_number),
+        series=digest(uid) if (uid := ds.get("SeriesInstanceUID")) else b"",
+        instance=digest(uid) if (uid := ds.get("SOPInstanceUID")) else b"",
+        series_number=None if series_number is None or series_number > 99_999 else int(series_number),
         number=None if instance_number is None else int(instance_number),
         notes=tuple(_notes(ds)),
     )
@@ -240,8 +239,3 @@ def _padding(ds: Dataset, layout: Layout) -> tuple[float, float] | None:
                 value += 2 * half * ((not layout.signed and value < 0) - (layout.signed and value >= half))
             ends.append(value)
     return (min(ends), max(ends)) if ends else None
-
-
-def _digest(ds: Dataset, keyword: str) -> bytes:
-    uid = str(ds.get(keyword) or "")
-    return blake2b(uid.encode(), digest_size=16).digest() if uid else b""

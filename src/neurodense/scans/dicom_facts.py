@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Facts:
         modality: Modality LUT, which goes before slope and intercept.
         window: The first window, if it can be used.
         voi: The first VOI LUT.
-        kind: Echo, time, diffusion, image type, stack: frames that differ here are of different volumes.
+        kind: A digest of echo, time, diffusion, image type and stack: frames that differ here are of different volumes.
     """
 
     spacing: tuple[float, ...] | None
@@ -49,7 +50,7 @@ class Facts:
     modality: Lut | None
     window: Window | None
     voi: Lut | None
-    kind: tuple[Any, ...]
+    kind: bytes
 
     @property
     def orientation(self) -> str | None:
@@ -73,7 +74,8 @@ def read_facts(ds: Dataset, frames: int, little: bool) -> tuple[Facts, ...]:
     """What the header says of each of `frames` frames; `little` is its byte order."""
     shared, own = _items(ds, "SharedFunctionalGroupsSequence"), _items(ds, "PerFrameFunctionalGroupsSequence")
     if not shared and not own:
-        return (_facts([], ds, little),) * frames
+        facts = _facts([], ds, little)
+        return (facts if frames == 1 else replace(facts, position=None),) * frames  # one position is no frame's own
     return tuple(_facts([*own[k : k + 1], *shared[:1]], ds, little) for k in range(frames))
 
 
@@ -104,6 +106,7 @@ def _facts(groups: Sequence[Dataset], ds: Dataset, little: bool) -> Facts:
         pair if pair and min(pair) > 0 else None
         for pair in (numbers(macro("PixelMeasuresSequence"), "PixelSpacing", 2), numbers(ds, "ImagerPixelSpacing", 2))
     )
+    signed = number(ds, "PixelRepresentation") == 1
     return Facts(
         spacing=spacing or detector,
         at_detector=spacing is None and detector is not None,
@@ -111,10 +114,10 @@ def _facts(groups: Sequence[Dataset], ds: Dataset, little: bool) -> Facts:
         axes=_axes(numbers(macro("PlaneOrientationSequence"), "ImageOrientationPatient", 6)),
         slope=number(rescale, "RescaleSlope") or 1.0,
         intercept=number(rescale, "RescaleIntercept") or 0.0,
-        modality=_lut(ds, "ModalityLUTSequence", little),
+        modality=_lut(ds, "ModalityLUTSequence", little=little, signed=signed),
         window=_window(voi),
-        voi=_lut(voi, "VOILUTSequence", little),
-        kind=(
+        voi=_lut(voi, "VOILUTSequence", little=little, signed=signed),
+        kind=digest(
             number(ds, "EchoNumbers"),
             number(ds, "EchoTime"),
             number(macro("MREchoSequence"), "EffectiveEchoTime"),
@@ -126,6 +129,11 @@ def _facts(groups: Sequence[Dataset], ds: Dataset, little: bool) -> Facts:
             _words(macro("MRImageFrameTypeSequence"), "FrameType")[2:],
         ),
     )
+
+
+def digest(*values: object) -> bytes:
+    """16 bytes that equal values share, and that do not tell them."""
+    return blake2b(repr(values).encode(), digest_size=16).digest()
 
 
 def _items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
@@ -158,7 +166,7 @@ def _window(ds: Dataset) -> Window | None:
     return Window(centre, width, "LINEAR_EXACT" if function == "LINEAR" and width < 1 else function)
 
 
-def _lut(ds: Dataset, keyword: str, little: bool) -> Lut | None:
+def _lut(ds: Dataset, keyword: str, *, little: bool, signed: bool) -> Lut | None:
     """The first table of a sequence."""
     items = _items(ds, keyword)
-    return read_lut(items[0], "LUT", little=little, signed=number(ds, "PixelRepresentation") == 1) if items else None
+    return read_lut(items[0], "LUT", little=little, signed=signed) if items else None

@@ -6,12 +6,13 @@ are found by their offset; the others are not read.
 
 from __future__ import annotations
 
-import struct
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
+from neurodense.scans.codestream import codestream_shape
 from neurodense.scans.dicom_layout import DECODERS, NATIVE, Layout
 
 _EXTENDED, _LOSSLESS, _RLE = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.5"
@@ -49,6 +50,8 @@ def stored_values(layout: Layout, file: BinaryIO, frame: int, source: str) -> ND
         "pixel_representation": int(layout.signed),
     }
     file.seek(layout.offset)
+    if layout.allocated == 1:
+        return _bits(layout, file, frame)
     if layout.syntax in NATIVE:
         options |= {"number_of_frames": layout.frames, "correct_unused_bits": False}
         pixels, now = get_decoder(layout.syntax).as_array(file, index=frame, **options)
@@ -68,8 +71,12 @@ def _decoded(
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    if layout.syntax != _RLE and codestream_size(data) != (layout.rows, layout.columns, layout.samples):
-        raise ScanError(f"{source} is damaged: a compressed frame is not of the size that the header says.")
+    if layout.syntax != _RLE:
+        shape = codestream_shape(data)
+        if shape is None or shape[3] > layout.allocated:
+            raise ScanError(f"{source} is damaged: a compressed frame has no head that can be read.")
+        if shape[:3] != (layout.rows, layout.columns, layout.samples):
+            raise ScanError(f"{source} is damaged: a compressed frame is not of the size that the header says.")
     # gdcm decodes 12-bit JPEG Extended, which pydicom's plugin refuses to hand to it under its own name
     syntax = _LOSSLESS if layout.syntax == _EXTENDED and layout.stored > 8 else layout.syntax
     decoder = get_decoder(syntax)
@@ -83,28 +90,13 @@ def _decoded(
     return decoder.as_array(encapsulate([data]), index=0, decoding_plugin=plugin, **options)
 
 
-def codestream_size(data: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components that a JPEG, JPEG-LS or JPEG 2000 codestream says; None where it is none.
-
-    ISO/IEC 10918-1 B.2.2 (frame header), ISO/IEC 15444-1 A.5.1 (SIZ).
-    """
-    start = data.find(b"\xff\x4f\xff\x51")  # behind the boxes of a JP2 file, if there are any
-    if start >= 0 and not data.startswith(b"\xff\xd8"):
-        if len(data) < start + 42:
-            return None
-        width, height, left, top = struct.unpack_from(">4I", data, start + 8)
-        return height - top, width - left, struct.unpack_from(">H", data, start + 40)[0]
-    position = 2
-    while data.startswith(b"\xff\xd8") and position + 10 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            rows, columns, components = struct.unpack_from(">HHB", data, position + 5)
-            return rows, columns, components
-        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    return None
+def _bits(layout: Layout, file: BinaryIO, frame: int) -> NDArray[np.uint8]:
+    """A frame of single bits, which may begin within a byte (Part 5, 8.2; the lowest bit first)."""
+    count = layout.rows * layout.columns
+    first, skip = divmod(frame * count, 8)
+    file.seek(layout.offset + first)
+    data = np.frombuffer(file.read((skip + count + 7) // 8), np.uint8)
+    return np.unpackbits(data, bitorder="little")[skip : skip + count].reshape(layout.rows, layout.columns)
 
 
 def _used_bits(pixels: NDArray[Any], at: Layout) -> NDArray[Any]:

@@ -40,6 +40,9 @@ WANTED = (
 
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
+IMPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
+EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+
 UNDEFINED = 0xFFFFFFFF
 MAX_READS = 1_000_000  # an element takes two or three; an object of 10,000 frames has some 300,000 elements
 MAX_INFLATED = 1 << 29  # bytes of a deflated file, written out
@@ -47,9 +50,8 @@ MAX_VALUE = 1 << 20  # bytes of one element; a look-up table has at most 128 KiB
 MAX_VALUE_A_FRAME = 1 << 13  # more for each frame: its functional groups, its offset
 
 _PREAMBLE = 132
+_FIRST_GROUPS = (0x0002, 0x0008, 0x0010, 0x0018, 0x0020, 0x0028)
 _GROWING = {0x52009229, 0x52009230, 0x7FE00001, 0x7FE00002}  # functional groups and extended offset tables
-_IMPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
-_EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}  # 7.1.2
 
 
@@ -101,14 +103,14 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def _begins(start: bytes, size: int, order: str, explicit: bool) -> bool:
-    """True when `start` begins with three elements of groups 0002 to 0008, or is wholly made of fewer."""
+    """True when `start` begins with three elements, the first of group 0002 or 0008, or is wholly made of fewer."""
     offset, last = 0, -1
     for count in range(3):
         if offset + 8 > len(start):
             return count > 0 and offset == size
         group, element = struct.unpack_from(f"{order}HH", start, offset)
         tag = group << 16 | element
-        if group not in ((0x0002, 0x0008) if count == 0 else (0x0002, 0x0008, 0x0010)) or tag <= last:
+        if group not in _FIRST_GROUPS[: 2 if count == 0 else None] or tag <= last:
             return False
         head = 8
         if explicit:
@@ -148,7 +150,7 @@ def read_header(file: BinaryIO, source: str) -> Header:
     syntax = str(meta.get("TransferSyntaxUID", "")) or _guess(file)
     if syntax == DEFLATED:
         file = _inflate(file, source)
-    implicit, little = syntax == _IMPLICIT, syntax != _BIG_ENDIAN
+    implicit, little = syntax == IMPLICIT, syntax != BIG_ENDIAN
 
     def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
         return tag in PIXELS
@@ -196,12 +198,15 @@ class _Counted:
         self.name = ""  # pydicom would quote it
         self.seek, self.tell = file.seek, file.tell
         self._read, self._left, self._source = file.read, MAX_READS, source
+        start = file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        file.seek(start)
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         self._left -= 1
         if self._left < 0:
             raise ScanError(f"{self._source} is damaged: its header has more elements than any picture's.")
-        return self._read(size)
+        return self._read(min(size, max(0, self._end - self.tell())))  # Python makes room for all that is asked for
 
 
 def _counted(file: BinaryIO, source: str) -> BinaryIO:
@@ -214,8 +219,8 @@ def _guess(file: BinaryIO) -> str:
     first = file.read(6)
     file.seek(start)
     if not (first[4:6].isalpha() and first[4:6].isupper()):
-        return _IMPLICIT
-    return _BIG_ENDIAN if struct.unpack("<H", first[:2])[0] >= 0x0400 else _EXPLICIT
+        return IMPLICIT
+    return BIG_ENDIAN if struct.unpack("<H", first[:2])[0] >= 0x0400 else EXPLICIT
 
 
 def _inflate(file: BinaryIO, source: str) -> BinaryIO:

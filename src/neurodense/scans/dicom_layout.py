@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurodense.errors import ScanError
-from neurodense.scans.dicom_header import DEFLATED, UNDEFINED, Header
+from neurodense.scans.dicom_header import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, UNDEFINED, Header
 from neurodense.scans.read import MAX_PIXELS, MIN_SIDE
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED)
+NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 """Transfer syntaxes with plain pixels."""
 
 DECODERS = {  # transfer syntax -> pydicom's plugins in the order of trust; one of them must be there
@@ -35,7 +35,7 @@ DECODERS = {  # transfer syntax -> pydicom's plugins in the order of trust; one 
     "1.2.840.10008.1.2.4.201": ("pylibjpeg",),
     "1.2.840.10008.1.2.4.202": ("pylibjpeg",),
     "1.2.840.10008.1.2.4.203": ("pylibjpeg",),
-    "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),
+    "1.2.840.10008.1.2.5": ("pydicom",),  # pylibjpeg-rle panics over damaged data
 }
 """Transfer syntaxes with compressed frames."""
 
@@ -128,10 +128,11 @@ def read_layout(header: Header, source: str) -> Layout:
 
 def _whole(ds: Dataset, keyword: str, source: str, default: int | None = None) -> int:
     value = ds.get(keyword)
-    try:
-        return int(default if value is None or value == "" else value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ScanError(f"{source} is damaged: its {keyword} is missing or no number.") from None
+    if value is None or value == "":
+        value = default
+    if not isinstance(value, int):  # as pydicom gives US and IS
+        raise ScanError(f"{source} is damaged: its {keyword} is missing or no number.")
+    return int(value)
 
 
 def _problem(at: Layout) -> str | None:
@@ -149,6 +150,8 @@ def _problem(at: Layout) -> str | None:
         return f"is damaged: it claims {at.frames} frames."
     if at.allocated not in (1, 8, 16, 32, 64) or not 1 <= at.stored <= at.high + 1 <= at.allocated:
         return f"has pixels of {at.stored} bits, the highest number {at.high}, in {at.allocated}; that is not read."
+    if at.allocated == 1 and (at.samples > 1 or at.syntax not in NATIVE or at.syntax == BIG_ENDIAN):
+        return "has single bits that are in colour, compressed or big-endian; that is not read."
     return None
 
 

@@ -17,7 +17,7 @@ from neurodense.errors import NeurodenseError, ScanError
 
 T = TypeVar("T")
 
-_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils", "pylibjpeg", "openjpeg", "rle")
+_LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils", "pylibjpeg.utils", "openjpeg.decode")
 _warnings = threading.RLock()  # the filters of `warnings` are one for the whole process
 _quiet = threading.local()
 

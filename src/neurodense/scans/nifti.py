@@ -77,7 +77,7 @@ class Volume:
             pixels, bit_depth = _luma(plane), 8
         else:
             low, high = self.window
-            with np.errstate(over="ignore"):
+            with np.errstate(all="ignore"):  # a signalling NaN, a range beyond float64
                 values = (plane.astype(np.float64) * self.sign - low) / (high - low)
             pixels = np.where(np.isfinite(values), values, 0).clip(0, 1).astype(np.float32)
             bit_depth = plane.dtype.itemsize * 8
