@@ -119,14 +119,14 @@ def _shifted(step: int) -> Map:
                 heat = _sized(_of(evidence(graph.maps(np.ascontiguousarray(moved))), classes), size)
                 back = np.pad(heat, ((0, 0), (16, 16), (16, 16)), mode="edge")
                 total += back[:, 16 - down : 16 - down + size, 16 - right : 16 - right + size]
-        total /= len(offsets) ** 2
-        return total
+        return np.asarray(total / len(offsets) ** 2, dtype=np.float32)
 
     return make
 
 
 def _scales(graph: Graph, pixels: Floats, classes: Classes) -> Floats:
-    return np.mean([_larger(factor)(graph, pixels, classes) for factor in (1, 1.5, 2)], axis=0, dtype=np.float32)
+    heats = [_larger(factor)(graph, pixels, classes) for factor in (1, 1.5, 2)]
+    return np.asarray(np.mean(heats, axis=0), dtype=np.float32)
 
 
 GRID_MAPS: dict[str, Map] = {
