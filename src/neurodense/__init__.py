@@ -79,8 +79,8 @@ __all__ = [
     "Card", "DataError", "Evaluation", "Explanation", "Failure", "Metrics", "MissingExtra", "ModelError",
     "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan",
     "ScanError", "Screen", "Slices", "Study", "WeightsError", "evaluate", "find_studies", "load_recipe",
-    "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder", "train",
-    "write_evaluation",
+    "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder",
+    "train", "write_evaluation",
 ]  # fmt: skip
 
 
