@@ -37,10 +37,10 @@ def engines_command(size: int, rounds: int, out: Path) -> None:
 
 @main.command("faithfulness")
 @click.option("--model", type=_PATH, required=True, help="Model folder.")
-@click.option("--volumes", type=_PATH, required=True, help="One folder a patient, with Pre_Scan_T1 and Pre_Mask.")
+@click.option("--volumes", type=_PATH, help="One folder a patient, with Pre_Scan_T1 and Pre_Mask.")
 @click.option("--patients", default="02,03", help="Folders of --volumes to take.")
-@click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")
-@click.option("--split", type=_PATH, required=True, help="The run's split.csv.")
+@click.option("--data", type=_PATH, help="Folder of labelled images; needs --split.")
+@click.option("--split", type=_PATH, help="The run's split.csv.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), default="test")
 @click.option("--images", default=120, help="Images of the part, evenly taken.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/faithfulness.json"))

@@ -18,6 +18,7 @@ choosing, `--part test --patients 02,03` for reporting.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from neurodense.scans.scan import Scan
 
 Floats = NDArray[np.float32]
 
-STEPS = 8
+STEPS = 5
 """Parts in which the pixels of an image are replaced."""
 TUMOUR_PIXELS = 150
 """A slice of a volume is looked at if its mask has more than this."""
@@ -58,29 +59,37 @@ class Slice:
 
 
 def measure(
-    model: Path, volumes: Path, data: Path, split: Path, part: Part, patients: Sequence[str], images: int, out: Path
+    model: Path,
+    volumes: Path | None,
+    patients: Sequence[str],
+    data: Path | None,
+    split: Path | None,
+    part: Part,
+    images: int,
+    out: Path,
 ) -> None:
-    """Measure all maps, print two tables, write `out`."""
+    """Measure all maps on the volumes, on the images, or on both; print a table for each; write `out`.
+
+    What `out` holds of the same model already, and is not measured now, stays.
+    """
     predictor = Predictor(model, threads=1)
-    graph = Graph(predictor, model)
-    card = predictor.card
+    graph, card = Graph(predictor, model), predictor.card
     contestants = {**GRID_MAPS, _LAYER_CAM: layer_cam(model, card)}
-    opposite = {**GRID_MAPS, _LAYER_CAM: layer_cam(model, card, against=True)}
-    on_volumes = _volumes(graph, contestants, opposite, _slices(volumes, patients))
-    records = read_part(split, data, part)
-    chosen = [records[k] for k in np.linspace(0, len(records) - 1, min(images, len(records))).round().astype(int)]
-    pixels = np.stack([card.preprocess(read_scan(data / record.path)) for record in chosen])
-    on_images = _curves(graph, contestants, pixels, [record.group for record in chosen])
-    atomic.write_json(
-        out,
-        {
-            "machine": describe(),
-            "model": card.name,
-            "model_sha256": card.files["model.onnx"],
-            "volumes": on_volumes,
-            "images": {"part": part, "count": len(chosen), "steps": STEPS, **on_images},
-        },
-    )
+    digest = card.files["model.onnx"]
+    kept = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    result = kept if kept.get("model_sha256") == digest else {}
+    result |= {"machine": describe(), "model": card.name, "model_sha256": digest}
+    if volumes is not None:
+        opposite = {**GRID_MAPS, _LAYER_CAM: layer_cam(model, card, against=True)}
+        result["volumes"] = _volumes(graph, contestants, opposite, _slices(volumes, patients))
+        atomic.write_json(out, result)
+    if data is not None and split is not None:
+        records = read_part(split, data, part)
+        chosen = [records[k] for k in np.linspace(0, len(records) - 1, min(images, len(records))).round().astype(int)]
+        pixels = np.stack([card.preprocess(read_scan(data / record.path)) for record in chosen])
+        curves = _curves(graph, contestants, pixels, [record.group for record in chosen])
+        result["images"] = {"part": part, "count": len(chosen), "steps": STEPS, **curves}
+        atomic.write_json(out, result)
 
 
 # Deletion and insertion

@@ -33,7 +33,7 @@ OUTLINED: Final = 0.1
 
 _PANEL = 440  # pixels of a panel's longer side
 _NARROW = 0.25  # a scan that is longer and thinner than this is shown less so
-_OPACITY = 0.85  # of the heat at the end of the scale
+_OPACITY = 0.7  # of the heat at the end of the scale
 _GAP, _BAR = 16, 18
 _LARGE, _SMALL = 24, 15  # font sizes, pixels
 _BACKGROUND, _TEXT, _FAINT = "#101010", "#f2f2f2", "#b8b8b8"
