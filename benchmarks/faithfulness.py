@@ -39,7 +39,7 @@ from neurodense.scans.scan import Scan
 
 Floats = NDArray[np.float32]
 
-STEPS = 5
+STEPS = 8
 """Parts in which the pixels of an image are replaced."""
 TUMOUR_PIXELS = 150
 """A slice of a volume is looked at if its mask has more than this."""

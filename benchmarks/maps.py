@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ class Graph:
     def __init__(self, predictor: Predictor, model: Path) -> None:
         self.predictor = predictor
         self._path = model / "model.onnx"
+        self._seen: dict[bytes, Floats] = {}
 
     def probabilities(self, pixels: Floats) -> NDArray[np.float64]:
         """(N, 1, S, S) -> (N, classes)."""
@@ -36,11 +38,16 @@ class Graph:
         return self.predictor.probabilities(np.concatenate(logits))
 
     def maps(self, pixels: Floats) -> Floats:
-        """(N, 1, S, S) of any S that 32 divides -> (N, classes, S/32, S/32)."""
-        batches = [pixels[k : k + BATCH] for k in range(0, len(pixels), BATCH)]
-        if pixels.shape[-1] == self.predictor.card.preprocess.size:
-            return np.concatenate([self.predictor.outputs(batch).activation_maps for batch in batches])
-        return np.concatenate([self._any_size.run(["activation_maps"], {"pixels": batch})[0] for batch in batches])
+        """(N, 1, S, S) of any S that 32 divides -> (N, classes, S/32, S/32). What was asked before is remembered."""
+        key = hashlib.sha256(pixels.tobytes()).digest()
+        if key not in self._seen:
+            batches = [pixels[k : k + BATCH] for k in range(0, len(pixels), BATCH)]
+            if pixels.shape[-1] == self.predictor.card.preprocess.size:
+                maps = [self.predictor.outputs(batch).activation_maps for batch in batches]
+            else:
+                maps = [self._any_size.run(["activation_maps"], {"pixels": batch})[0] for batch in batches]
+            self._seen[key] = np.concatenate(maps)
+        return self._seen[key]
 
     @cached_property
     def _any_size(self) -> Any:
