@@ -52,6 +52,22 @@ def engines_command(size: int, rounds: int, out: Path) -> None:
     engines.measure(size, rounds, out)
 
 
+@main.command("faithfulness")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--volumes", type=_PATH, help="One folder a patient, with Pre_Scan_T1 and Pre_Mask.")
+@click.option("--patients", default="02,03", help="Folders of --volumes to take.")
+@click.option("--data", type=_PATH, help="Folder of labelled images; needs --split.")
+@click.option("--split", type=_PATH, help="The run's split.csv.")
+@click.option("--part", type=click.Choice(["train", "validation", "test"]), default="test")
+@click.option("--images", default=120, help="Images of the part, evenly taken.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/faithfulness.json"))
+def faithfulness_command(patients: str, **options: Any) -> None:
+    """Heat maps: deletion and insertion curves, and whether they find tumours whose masks are known."""
+    from benchmarks import faithfulness
+
+    faithfulness.measure(patients=patients.split(","), **options)
+
+
 @main.command("fuzz")
 @click.option("--mutations", default=20_000, help="Damaged files in all.")
 @click.option("--data", type=_PATH, help="A picture to make the sound files from; else one is drawn.")

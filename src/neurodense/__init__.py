@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neurodense.evaluation.evaluate import Evaluation, evaluate, write_evaluation
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.card import Card
+    from neurodense.inference.explain import Explanation
     from neurodense.inference.predictor import Prediction, Predictor
     from neurodense.scans.preprocess import Preprocess
     from neurodense.scans.read import read_scan
@@ -60,6 +61,7 @@ _HOME = {
     "Metrics": "evaluation.metrics",
     "measure": "evaluation.metrics",
     "Card": "inference.card",
+    "Explanation": "inference.explain",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocess": "scans.preprocess",
@@ -79,11 +81,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Audit", "Audited", "Card", "DataError", "Evaluation", "Failure", "Metrics", "MissingExtra", "ModelError",
-    "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError", "Scan",
-    "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate", "find_studies", "load_recipe",
-    "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder",
-    "train", "write_evaluation",
+    "Audit", "Audited", "Card", "DataError", "Evaluation", "Explanation", "Failure", "Metrics", "MissingExtra",
+    "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError",
+    "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate", "find_studies",
+    "load_recipe", "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo",
+    "scan_folder", "train", "write_evaluation",
 ]  # fmt: skip
 
 

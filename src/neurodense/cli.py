@@ -178,8 +178,8 @@ def evaluate(
     from neurodense.evaluation.evaluate import evaluate as measure
     from neurodense.evaluation.evaluate import write_evaluation
     from neurodense.evaluation.tables import print_metrics
+    from neurodense.inference.card import model_notes
     from neurodense.inference.predictor import Predictor
-    from neurodense.inference.table import model_notes
     from neurodense.scans.slices import Slices
     from neurodense.screen import Screen
 
@@ -209,13 +209,15 @@ def evaluate(
 @click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="FILE_OR_FOLDER...")
 @click.option("--model", required=True, type=_PATH, help="Model folder, such as RUN/model.")
 @_SLICES
+@click.option("--explain", type=_PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-def predict(inputs: tuple[Path, ...], model: Path, slices: str, form: str) -> None:
+def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str) -> None:
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
-    softmax of the mean of their logits over the card's temperature.
+    softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
+    at, gets a PNG.
     """
     from rich.console import Console
 
@@ -226,7 +228,13 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, form: str) -> No
 
     chosen = Slices.parse(slices)
     predictor = Predictor(model)
-    answers = predictor.predict(find_studies(inputs), chosen)
+    found = find_studies(inputs)
+    if explain is None:
+        answers = predictor.predict(found, chosen)
+    else:
+        from neurodense.inference.overlay import write_overlays
+
+        answers = write_overlays(predictor.explained(found, chosen), explain)
     failed = 0
     if form == "table":
         failed = print_answers(list(answers), predictor.card, Console(highlight=False))

@@ -113,3 +113,10 @@ def read_card(folder: Path) -> Card:
 def write_card(folder: Path, card: Card) -> None:
     """Write FOLDER/card.json, whole or not at all."""
     atomic.write_json(folder / "card.json", card.model_dump(mode="json"))
+
+
+def model_notes(card: Card) -> list[str]:
+    """What must be said of a model wherever its answers are shown."""
+    if card.data.synthetic:
+        return ["The model was trained on synthetic images: its answers mean nothing for patients."]
+    return []

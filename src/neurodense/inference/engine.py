@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,19 @@ class Outputs:
     logits: NDArray[np.float32]
     activation_maps: NDArray[np.float32]
     features: NDArray[np.float32]
+
+    def rows(self, start: int, stop: int) -> Outputs:
+        """Those of inputs start..stop-1."""
+        return Outputs(self.logits[start:stop], self.activation_maps[start:stop], self.features[start:stop])
+
+
+def joined(runs: Sequence[Outputs]) -> Outputs:
+    """The outputs of several runs as those of one."""
+    return Outputs(
+        np.concatenate([run.logits for run in runs]),
+        np.concatenate([run.activation_maps for run in runs]),
+        np.concatenate([run.features for run in runs]),
+    )
 
 
 class Engine:

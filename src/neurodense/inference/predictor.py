@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurodense.errors import ModelError, ScanError
-from neurodense.inference.card import Card, read_card
-from neurodense.inference.engine import Engine, Outputs, usable_cores
+from neurodense.errors import DataError, ModelError, ScanError
+from neurodense.inference.card import Card, model_notes, read_card
+from neurodense.inference.engine import Engine, Outputs, joined, usable_cores
+from neurodense.inference.explain import Explanation, enlarge, evidence
 from neurodense.scans import read
 from neurodense.scans.scan import Scan, Study
 from neurodense.scans.series import Series
@@ -40,6 +41,7 @@ class Prediction:
         notes: What a reader of the result should know of the reading.
         slices: Of a study: the answer for each chosen slice, in order. Empty for a picture.
         total: Slices that the study has in all; 1 for a picture.
+        overlay: Path of the heat map's picture where one was written. Of a study each slice has its own.
     """
 
     source: str
@@ -48,14 +50,17 @@ class Prediction:
     notes: tuple[str, ...] = ()
     slices: tuple[Prediction, ...] = ()
     total: int = 1
+    overlay: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object that `predict --format json` prints; `notes`, and `total` and `slices`, where there are."""
+        """The JSON object that `predict --format json` prints; what is empty is left out."""
         answer: dict[str, Any] = {
             "source": self.source, "label": self.label, "probabilities": dict(self.probabilities),
         }  # fmt: skip
         if self.notes:
             answer["notes"] = list(self.notes)
+        if self.overlay is not None:
+            answer["overlay"] = self.overlay
         if self.slices:
             answer |= {"total": self.total, "slices": [one.as_dict() for one in self.slices]}
         return answer
@@ -63,10 +68,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An input, read and preprocessed: pixels (N, 1, S, S) of the slices that `sources` names."""
+    """An input, read and preprocessed: pixels (N, 1, S, S) of the slices that `sources` names; `scans` if kept."""
 
     source: str
     sources: tuple[str, ...]
+    scans: tuple[Scan, ...]
     pixels: NDArray[np.float32]
     total: int
     notes: tuple[str, ...]
@@ -123,19 +129,86 @@ class Predictor:
         Raises:
             DataError: `slices` is a text that says nothing known.
         """
+        for result in self._run(inputs, slices, batch, keep=False):
+            yield result if isinstance(result, Failure) else self._answer(result[0], result[1].logits)
+
+    def explained(
+        self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int = 4
+    ) -> Iterator[tuple[Prediction, Iterator[Explanation]] | Failure]:
+        """Predict as `predict` does, and give with each answer the heat maps of its class.
+
+        Of a study there is a map for each chosen slice, of the class that this slice was given. Maps are made as they
+        are taken; the scans that they lie on are held until then, hence the smaller batch.
+
+        Raises:
+            DataError: `slices` is a text that says nothing known.
+        """
+        for result in self._run(inputs, slices, batch, keep=True):
+            if isinstance(result, Failure):
+                yield result
+            else:
+                item, outputs = result
+                triples = zip(item.scans, outputs.logits, outputs.activation_maps, strict=True)
+                yield self._answer(item, outputs.logits), (self._explanation(*triple) for triple in triples)
+
+    def explain(self, item: str | Path | Scan, label: str | None = None) -> Explanation:
+        """Show where in one scan the model sees `label`: a heat map at the scan's own size.
+
+        Args:
+            item: A picture, or a scan that was read already, such as one of `read_study(volume).scans`.
+            label: A class of the model; the most probable one where None.
+
+        Raises:
+            ScanError: The file cannot be read, or is a volume of several slices.
+            DataError: The model knows no such class.
+        """
+        if label is not None and label not in self.card.classes:
+            raise DataError(f"label is {label!r}; the model knows {', '.join(map(repr, self.card.classes))}.")
+        if not isinstance(item, Scan):
+            study = read_study(item, Slices("middle"))
+            if study.is_volume:
+                raise ScanError(
+                    f"{item} is a volume of {study.total} slices; a heat map is of one.",
+                    "Explain the scans that read_study(path).scans gives, or: neurodense predict FILE --explain DIR",
+                )
+            item = study.scans[0]
+        outputs = self.outputs(self.card.preprocess(item)[np.newaxis])
+        return self._explanation(item, outputs.logits[0], outputs.activation_maps[0], label)
+
+    def _explanation(
+        self, scan: Scan, logits: NDArray[np.float32], maps: NDArray[np.float32], label: str | None = None
+    ) -> Explanation:
+        """The heat map from the outputs for one scan: logits (classes,) and activation maps (classes, h, w)."""
+        row = self.probabilities(logits[np.newaxis])[0]
+        index = int(row.argmax()) if label is None else self.card.classes.index(label)
+        height, width = scan.pixels.shape
+        return Explanation(
+            scan=scan,
+            label=self.card.classes[index],
+            probability=float(row[index]),
+            heat=enlarge(evidence(maps[np.newaxis], self.card.temperature)[0, index], (height, width)),
+            place=(height / maps.shape[1], width / maps.shape[2]),
+            notes=(*scan.notes, *model_notes(self.card)),
+        )
+
+    def _run(
+        self, inputs: Iterable[Input], slices: Slices | str, batch: int, *, keep: bool
+    ) -> Iterator[tuple[_Loaded, Outputs] | Failure]:
+        """Inputs in order, each with the outputs for its slices; `keep` keeps the scans as they were read."""
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
-        for items in self._batches(inputs, slices, batch):
+        for items in self._batches(inputs, slices, batch, keep):
             stacks = [item.pixels for item in items if isinstance(item, _Loaded)]
             if stacks:
                 pixels = np.concatenate(stacks)
-                runs = [self.outputs(pixels[k : k + batch]).logits for k in range(0, len(pixels), batch)]
-                logits = np.concatenate(runs)
+                outputs = joined([self.outputs(pixels[k : k + batch]) for k in range(0, len(pixels), batch)])
+            start = 0
             for item in items:
                 if isinstance(item, Failure):
                     yield item
                 else:
-                    yield self._answer(item, logits[: len(item.sources)])
-                    logits = logits[len(item.sources) :]
+                    stop = start + len(item.sources)
+                    yield item, outputs.rows(start, stop)
+                    start = stop
 
     def _answer(self, item: _Loaded, logits: NDArray[np.float32]) -> Prediction:
         """The answer from the logits (N, classes) of the slices of one input."""
@@ -149,7 +222,9 @@ class Predictor:
         classes = self.card.classes
         return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)), *more)
 
-    def _batches(self, inputs: Iterable[Input], slices: Slices, batch: int) -> Iterator[list[_Loaded | Failure]]:
+    def _batches(
+        self, inputs: Iterable[Input], slices: Slices, batch: int, keep: bool
+    ) -> Iterator[list[_Loaded | Failure]]:
         """Inputs, read and preprocessed, in lists of `batch` slices or somewhat more.
 
         Pictures are read ahead by two batches, in several threads; volumes by `_VOLUMES_AHEAD`, in one.
@@ -169,7 +244,7 @@ class Predictor:
                         exhausted = True
                     else:
                         big = _may_be_a_volume(item)
-                        waiting.append((big, (volumes if big else pictures).submit(self._load, item, slices)))
+                        waiting.append((big, (volumes if big else pictures).submit(self._load, item, slices, keep)))
                 if waiting:
                     loaded = waiting.popleft()[1].result()
                     now.append(loaded)
@@ -181,7 +256,7 @@ class Predictor:
             for pool in (pictures, volumes):
                 pool.shutdown(cancel_futures=True)
 
-    def _load(self, item: Input, slices: Slices) -> _Loaded | Failure:
+    def _load(self, item: Input, slices: Slices, keep: bool) -> _Loaded | Failure:
         if isinstance(item, Failure):
             return item
         if isinstance(item, Scan):
@@ -195,7 +270,8 @@ class Predictor:
         except OSError as error:
             return Failure(source, type(error).__name__, f"{source} cannot be read: {error.strerror or error}.")
         notes = tuple(dict.fromkeys(note for scan in study.scans for note in scan.notes))
-        return _Loaded(study.source, tuple(scan.source for scan in study.scans), pixels, study.total, notes)
+        sources = tuple(scan.source for scan in study.scans)
+        return _Loaded(study.source, sources, study.scans if keep else (), pixels, study.total, notes)
 
 
 def _may_be_a_volume(item: Input) -> bool:

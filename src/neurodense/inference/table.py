@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from neurodense.inference.card import Card
+from neurodense.inference.card import Card, model_notes
 from neurodense.inference.predictor import Prediction
 from neurodense.notice import NOTICE
 from neurodense.scans.study import Failure
@@ -57,10 +57,3 @@ def print_answers(answers: Sequence[Prediction | Failure], card: Card, console: 
 
 def _shares(answer: Prediction) -> list[str]:
     return [f"{value:.3f}" for value in answer.probabilities.values()]
-
-
-def model_notes(card: Card) -> list[str]:
-    """What must be said of a model wherever its answers are shown."""
-    if card.data.synthetic:
-        return ["The model was trained on synthetic images: its answers mean nothing for patients."]
-    return []
