@@ -1,0 +1,123 @@
+"""`neurodense evaluate` and `neurodense predict`: what a model folder is put to."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neurodense.cli.options import PATH, SLICES
+from neurodense.errors import MissingExtra
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
+@click.option("--split", type=PATH, metavar="CSV", help="path,part: with --part, which images to take.")
+@click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
+@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
+@SLICES
+@click.option("--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
+@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
+def evaluate(
+    data: Path,
+    model: Path,
+    split: Path | None,
+    part: Any,
+    groups: Path | None,
+    slices: str,
+    out: Path | None,
+    form: str,
+) -> None:
+    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
+
+    A volume or a DICOM series counts once, by the softmax of the mean of its slices' logits over the card's
+    temperature; slices.csv in --out has a row for each slice.
+    """
+    from rich.console import Console
+
+    from neurodense.evaluation.evaluate import evaluate as measure
+    from neurodense.evaluation.evaluate import write_evaluation
+    from neurodense.evaluation.tables import print_metrics
+    from neurodense.inference.card import model_notes
+    from neurodense.inference.predictor import Predictor
+    from neurodense.scans.slices import Slices
+    from neurodense.screen import Screen
+
+    chosen = Slices.parse(slices)
+    screen, predictor = Screen.on_stderr(), Predictor(model)
+    result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
+    title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
+    notes = [*result.notes, *model_notes(predictor.card)]
+    note = "trained on synthetic images" if predictor.card.data.synthetic else ""
+    if form == "json":
+        unread = [failure.as_dict() for failure in result.failures]
+        click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
+    else:
+        print_metrics(result.metrics, Console(highlight=False), title, notes)
+    for failure in result.failures:
+        screen.warn(f"left out: {failure.message}")
+    if out is not None:
+        try:
+            write_evaluation(result, out, subject=title, note=note, history=predictor.card.history)
+        except MissingExtra as error:
+            screen.warn(f"{out} has metrics.json and predictions.csv but no figures. {error.message} {error.hint}")
+    if result.failures:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE_OR_FOLDER...")
+@click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
+@SLICES
+@click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
+@click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
+def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str) -> None:
+    """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
+
+    Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
+    frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
+    softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
+    at, gets a PNG.
+    """
+    from rich.console import Console
+
+    from neurodense.inference.predictor import Predictor
+    from neurodense.inference.table import print_answers
+    from neurodense.scans.slices import Slices
+    from neurodense.scans.study import Failure, find_studies
+
+    chosen = Slices.parse(slices)
+    predictor = Predictor(model)
+    found = find_studies(inputs)
+    if explain is None:
+        answers = predictor.predict(found, chosen)
+    else:
+        from neurodense.inference.overlay import write_overlays
+
+        answers = write_overlays(predictor.explained(found, chosen), explain)
+    failed = 0
+    if form == "table":
+        failed = print_answers(list(answers), predictor.card, Console(highlight=False))
+    else:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        classes = predictor.card.classes
+        if form == "csv":
+            writer.writerow(("source", "slices", "label", *(f"p:{name}" for name in classes), "error"))
+        for answer in answers:
+            failed += isinstance(answer, Failure)
+            if form == "json":
+                click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
+            elif isinstance(answer, Failure):
+                writer.writerow((answer.source, "", "", *("" for _ in classes), answer.message))
+            else:
+                for row in (*answer.slices, answer):
+                    writer.writerow(
+                        (row.source, len(row.slices) or "", row.label, *map(repr, row.probabilities.values()), "")
+                    )
+    if failed:
+        sys.exit(1)
