@@ -6,6 +6,7 @@ their own. A format is added by one line of `seeds`.
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import struct
@@ -21,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.volumes import dicom_files, nifti_volume
 from neurodense.errors import ScanError
-from neurodense.scans import read
-from neurodense.scans.scan import Study
+from neurodense.scans.study import read_study
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ def seeds(pixels: NDArray[np.uint8]) -> list[Seed]:
         Seed("WebP animated", _saved(grey, "WEBP", **pages)),
         Seed("GIF", _saved(colour.quantize(16), "GIF", transparency=3)),
         Seed("GIF", _saved(grey, "GIF", **pages)),
+        *(Seed(name, content) for name, content in dicom_files()),
+        Seed("NIfTI", nifti_volume(pixels)),
+        Seed("NIfTI gzip", nifti_volume(pixels), gzip.compress, packed_only=True),
+        Seed("NIfTI gzip", gzip.compress(nifti_volume(pixels))),
     ]
 
 
@@ -108,16 +113,15 @@ def read_or_refuse(path: Path) -> bool:
         AssertionError: It gave anything else, or warned.
         Exception: It raised anything else.
     """
-    reader: Callable[[Path], Any] = getattr(read, "read_study", read.read_scan)
     with warnings.catch_warnings(record=True) as escaped:
         warnings.simplefilter("always")
         try:
-            result = reader(path)
+            result = read_study(path)
         except ScanError as error:
             message, result = error.message, None
     assert result is not None or message.startswith(str(path)), message
     assert not escaped, f"it warned: {escaped[0].message}"
-    for scan in () if result is None else result.scans if isinstance(result, Study) else (result,):
+    for scan in () if result is None else result.scans:
         pixels = scan.pixels
         assert pixels.dtype == np.float32, pixels.dtype
         assert pixels.ndim == 2, pixels.shape

@@ -1,7 +1,6 @@
 """DICOM files against pydicom's raw pixels and formulas that are written out here."""
 
 import io
-import struct
 import subprocess
 import sys
 import tracemalloc
@@ -31,6 +30,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from benchmarks.volumes import lossless_jpeg
 from neurodense.errors import ScanError
 from neurodense.scans.dicom import open_dicom
 
@@ -429,32 +429,6 @@ def test_jpeg_baseline_grey_and_colour(tmp_path):
     path = saved(tmp_path / "colour", ds)
     close(path, luma(rgb), atol=4 / 255)
     assert open_dicom(path).read().notes == ("was compressed with loss",)
-
-
-def lossless_jpeg(pixels, bits):
-    """ISO/IEC 10918-1 annex H by hand: predictor 1 (the left neighbour), each category a code of 5 bits."""
-    values = pixels.astype(int)
-    predicted = np.empty_like(values)
-    predicted[:, 1:] = values[:, :-1]
-    predicted[1:, 0] = values[:-1, 0]
-    predicted[0, 0] = 1 << (bits - 1)
-    stream = ""
-    for difference in ((values - predicted + 32768) % 65536 - 32768).ravel().tolist():
-        size = abs(difference).bit_length()
-        stream += f"{size:05b}"
-        if 0 < size < 16:
-            stream += f"{difference if difference > 0 else difference + (1 << size) - 1:0{size}b}"
-    stream += "1" * (-len(stream) % 8)
-    coded = int(stream, 2).to_bytes(len(stream) // 8, "big").replace(b"\xff", b"\xff\x00")
-    frame = struct.pack(">BHHB3B", bits, *pixels.shape, 1, 1, 0x11, 0)
-    table = bytes([0, 0, 0, 0, 0, 17, *[0] * 11]) + bytes(range(17))
-    return b"".join(
-        [
-            b"\xff\xd8\xff\xc3", struct.pack(">H", 2 + len(frame)), frame,
-            b"\xff\xc4", struct.pack(">H", 2 + len(table)), table,
-            b"\xff\xda", struct.pack(">H6B", 8, 1, 1, 0, 1, 0, 0), coded, b"\xff\xd9",
-        ]
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1])

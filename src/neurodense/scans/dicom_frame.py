@@ -6,6 +6,7 @@ are found by their offset; the others are not read.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from neurodense.errors import ScanError
 from neurodense.scans.codestream import codestream_shape
 from neurodense.scans.dicom_layout import DECODERS, NATIVE, Layout
+from neurodense.scans.heard import heard
 
+_WRONG_BUILD = "Unsupported JPEG data precision"  # of gdcm's libjpeg for 8 bits, before the one for 12 is tried
 _EXTENDED, _LOSSLESS, _RLE = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.5"
 
 
@@ -87,7 +90,16 @@ def _decoded(
             "pip install 'neurodense[dicom]'",
         )
     options |= {"number_of_frames": 1} | ({"correct_unused_bits": False} if syntax == _RLE else {})
-    return decoder.as_array(encapsulate([data]), index=0, decoding_plugin=plugin, **options)
+    with heard(_is_of_libjpeg) if plugin == "gdcm" else nullcontext([]) as complaints:
+        pixels = decoder.as_array(encapsulate([data]), index=0, decoding_plugin=plugin, **options)
+    if damage := next((line for line in complaints if not line.startswith(_WRONG_BUILD)), None):
+        raise ScanError(f"{source} is damaged: {damage}.")  # libjpeg fills in what is missing, and says so
+    return pixels
+
+
+def _is_of_libjpeg(line: str) -> bool:
+    """Whether a line is one that libjpeg writes of an image."""
+    return line.startswith(("Corrupt JPEG data", "Unsupported marker type", "Premature end of JPEG", _WRONG_BUILD))
 
 
 def _bits(layout: Layout, file: BinaryIO, frame: int) -> NDArray[np.uint8]:
