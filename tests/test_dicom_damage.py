@@ -137,7 +137,7 @@ def test_made_objects_without_an_image(tmp_path, values, kind, name):
 @pytest.mark.parametrize(
     ("lie", "part"),
     [
-        ({"Rows": 65535, "Columns": 65535}, "at most 80,000,000"),
+        ({"Rows": 65535, "Columns": 65535}, "at most 67,108,864"),
         ({"Rows": 41}, "need 2,952 bytes, and 2,880 are there"),
         ({"NumberOfFrames": 10**9}, "1000000000 frames"),
         ({"NumberOfFrames": -3}, "-3 frames"),

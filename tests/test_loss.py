@@ -34,21 +34,25 @@ def as_logits(x: Tensor) -> Tensor:
     return x[:, :3] * 3
 
 
+def loss_of(recipe: Recipe, cpu: Arithmetic, mixup: float = 0) -> Loss:
+    return Loss(recipe, recipe.stage[0].model_copy(update={"mixup": mixup}), TARGETS.tolist(), 3, cpu)
+
+
 def test_class_weights_are_those_of_scikit_learn(plain: Recipe, cpu: Arithmetic) -> None:
-    loss = Loss(plain.model_copy(update={"class_weights": "balanced"}), TARGETS.tolist(), 3, cpu)
+    loss = loss_of(plain.model_copy(update={"class_weights": "balanced"}), cpu)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=TARGETS.numpy())
     assert loss.weights is not None
     np.testing.assert_allclose(loss.weights.numpy(), expected, rtol=1e-6)
 
 
 def test_plain_loss_is_cross_entropy(plain: Recipe, cpu: Arithmetic) -> None:
-    loss = Loss(plain, TARGETS.tolist(), 3, cpu)
+    loss = loss_of(plain, cpu)
     assert loss(as_logits, X, TARGETS, 0) == functional.cross_entropy(as_logits(X), TARGETS)
 
 
 def test_mixup_is_cross_entropy_against_blended_targets(plain: Recipe, cpu: Arithmetic) -> None:
     """By linearity in the target, the two weighted losses are one loss against the blended one-hot targets."""
-    loss = Loss(plain.model_copy(update={"mixup": 1.0, "label_smoothing": 0.1}), TARGETS.tolist(), 3, cpu)
+    loss = loss_of(plain.model_copy(update={"label_smoothing": 0.1}), cpu, mixup=1.0)
     seen: list[Tensor] = []
 
     def network(x: Tensor) -> Tensor:
@@ -78,6 +82,6 @@ def test_mixup_is_cross_entropy_against_blended_targets(plain: Recipe, cpu: Arit
 
 
 def test_the_same_key_gives_the_same_blend(plain: Recipe, cpu: Arithmetic) -> None:
-    loss = Loss(plain.model_copy(update={"mixup": 1.0}), TARGETS.tolist(), 3, cpu)
+    loss = loss_of(plain, cpu, mixup=1.0)
     assert loss(as_logits, X, TARGETS, 0, 1) == loss(as_logits, X, TARGETS, 0, 1)
     assert loss(as_logits, X, TARGETS, 0, 1) != loss(as_logits, X, TARGETS, 0, 2)

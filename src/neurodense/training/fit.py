@@ -75,8 +75,6 @@ class Fit:
         self.after_checkpoint = after_checkpoint
         self.position = Position()
         self.steps_an_epoch = math.ceil(setting.train_count / recipe.batch_size)
-        known = setting.images.targets[: setting.train_count]
-        self.loss = Loss(recipe, known, len(setting.images.classes), setting.arithmetic)
 
     def run(self, start: Checkpoint) -> None:
         """Train from `start` to the end of the recipe; leaves checkpoints/last and best."""
@@ -202,6 +200,8 @@ class Fit:
         shuffled = torch.randperm(count, generator=generator_of(setting.seed, "order", index, epoch)).tolist()
         order = [shuffled[first : first + size] for first in range(0, count, size)]
         view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
+        known = setting.images.targets[: setting.train_count]
+        loss_of = Loss(recipe, stage, known, len(setting.images.classes), setting.arithmetic)
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:
@@ -211,7 +211,7 @@ class Fit:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 torch.manual_seed(generator_of(setting.seed, "dropout", index, epoch, number).initial_seed())
-                loss = self.loss(suffix, x, targets, setting.seed, index, epoch, number)
+                loss = loss_of(suffix, x, targets, setting.seed, index, epoch, number)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise RunError(

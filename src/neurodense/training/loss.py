@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from neurodense.training.augment import generator_of
 from neurodense.training.precision import Arithmetic
-from neurodense.training.recipe import Recipe
+from neurodense.training.recipe import Recipe, Stage
 
 
 class Loss:
@@ -22,14 +22,17 @@ class Loss:
     times that of the other's. Behind a frozen prefix it is feature maps that are blended.
 
     Args:
-        recipe: Says what is added.
+        recipe: Says what is added,
+        stage: and so does the stage.
         targets: Class indices of the training images: what class weights are counted from.
         classes: Number of classes.
         arithmetic: Device, and the precision of the forward pass.
     """
 
-    def __init__(self, recipe: Recipe, targets: Sequence[int], classes: int, arithmetic: Arithmetic) -> None:
-        self.smoothing, self.mixup, self.arithmetic = recipe.label_smoothing, recipe.mixup, arithmetic
+    def __init__(
+        self, recipe: Recipe, stage: Stage, targets: Sequence[int], classes: int, arithmetic: Arithmetic
+    ) -> None:
+        self.smoothing, self.mixup, self.arithmetic = recipe.label_smoothing, stage.mixup, arithmetic
         self.weights = None
         if recipe.class_weights == "balanced":  # N / (classes x n of the class), as scikit-learn has it
             counts = np.bincount(targets, minlength=classes)

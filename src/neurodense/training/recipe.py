@@ -66,6 +66,7 @@ class Stage(_Checked):
     batch_norm: Literal["batch", "still"] = Field(
         "batch", description="Trainable BatchNorm uses the batch's statistics, or holds its running ones still."
     )
+    mixup: float = Field(0, ge=0, le=10, description="Alpha of the Beta that images are blended by; 0 is off.")
     ema: float = Field(0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0 is off.")
     continued: bool = Field(
         False, description="Keeps the optimiser's state of the stage before, which must train the same."
@@ -88,7 +89,6 @@ class Recipe(_Checked):
     batch_size: int = Field(32, ge=2, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1, description="Before the classifier.")
     label_smoothing: float = Field(0, ge=0, lt=1)
-    mixup: float = Field(0, ge=0, le=10, description="Alpha of the Beta that images are blended by; 0 is off.")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs each class by n / (classes x n of the class), as scikit-learn does."
     )
