@@ -1,12 +1,12 @@
 """Twins: what is found of those planted among real slices, what a folder holds, and how the time grows.
 
 Thresholds were chosen on one half of the groups of the table, and figures are of the other: a group belongs to the
-half that a hash of its name says. One slice a group is an original, the rest of the half stands around as
-distractors: other slices of the same patients, and unknown twins.
+half that a hash of its name says. Originals are pairwise no twins as far as is known: one slice of each cluster that is
+found before anything is planted, drawn by a hash of its path. Several are slices of one patient, which must not be
+joined either. The rest of the half, their twins, stands around as distractors in the last count.
 
-The table knows no twins, so that pairs of originals may be twins in truth. Those that are found without any plants are
-counted as one family and listed (`twin_originals`); whatever joins two families counts as false and is listed too
-(`families_joined`), for a person to look at.
+Whatever plants join that was apart before counts as false and is listed (`joined`), for a person to look at. What the
+search joins before, against the table's groups, is listed by `--folder` (`twins_the_table_splits`).
 """
 
 from __future__ import annotations
@@ -37,26 +37,23 @@ PLAIN = [name for name in PLANTS if not any(word in name for word in ("border", 
 """Plants that keep the frame, for which recall is promised."""
 
 
+ORIGINALS = 1000
+
+
 def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
     """Plant each kind of copy in turn, then all at once, and count what is found."""
     rows = [row for row in read_table(groups) if _half(row["group"]) == half]
     rows.sort(key=lambda row: hashlib.sha256(row["path"].encode()).digest())
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows):
-        first.setdefault(row["group"], number)
-    originals = sorted(first.values())
-    print(f"{half} half: {len(rows)} images, {len(originals)} originals, one of each group", flush=True)
     pixels = [read_scan(data / row["path"]).pixels for row in rows]
     thumbs = np.stack([thumb_of(p) for p in pixels])
+    before = find_twins(thumbs).clusters
+    originals = sorted(np.unique(before, return_index=True)[1].tolist())[:ORIGINALS]
+    print(f"{half} half: {len(rows)} images, {before.max() + 1} clusters, {len(originals)} originals", flush=True)
     plants = {name: np.stack([thumb_of(make(pixels[n])) for n in originals]) for name, make in PLANTS.items()}
     own = thumbs[originals]
     group = np.array([row["group"] for row in rows])
-    alone = find_twins(own)
-    family = alone.clusters  # originals that are twins of one another are one family
-    result: dict[str, Any] = {"originals": len(originals), "families": len(set(family.tolist())), "each": {}}
-    result["twin_originals"] = [
-        [rows[originals[p.first]]["path"], rows[originals[p.second]]["path"], p.similarity] for p in alone.pairs
-    ]
+    family = np.arange(len(own))
+    result: dict[str, Any] = {"originals": len(originals), "groups": len(set(group[originals].tolist())), "each": {}}
     wrong = right = 0
     joined: set[tuple[int, int]] = set()
     for name, copies in plants.items():
@@ -71,12 +68,12 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
         result["each"][name] = {"recall": float(found.mean()), "false": false, "seconds": seconds}
         print(f"{name:<40} recall {found.mean():.4f}  false pairs {false}", flush=True)
     result["precision"] = right / max(right + wrong, 1)
-    result["families_joined"] = [[rows[originals[n]]["path"] for n in pair] for pair in sorted(joined)]
+    result["joined"] = [[rows[originals[n]]["path"] for n in pair] for pair in sorted(joined)]
     plain = [result["each"][name]["recall"] for name in PLAIN]
     result["recall_same_frame"] = [min(plain), float(np.mean(plain))]
     print(f"same frame: recall {min(plain):.4f} to {max(plain):.4f}, mean {np.mean(plain):.4f}")
-    print(f"precision over all: {result['precision']:.5f} ({wrong} false pairs of {len(joined)} families)")
-    result["together"] = _together(thumbs, plants, originals, group, family, [row["path"] for row in rows])
+    print(f"precision over all: {result['precision']:.5f} ({wrong} false pairs, of {len(joined)} pairs of originals)")
+    result["together"] = _together(thumbs, plants, originals, before, group, family, [row["path"] for row in rows])
     atomic.write_json(out, {"machine": describe(), "half": half, **result})
 
 
@@ -84,6 +81,7 @@ def _together(
     thumbs: Thumbs,
     plants: dict[str, Thumbs],
     originals: list[int],
+    before: NDArray[np.intp],
     group: NDArray[np.str_],
     family: NDArray[np.intp],
     paths: list[str],
@@ -104,7 +102,6 @@ def _together(
     false = _false(twins, families)
     # Distractors: other images of the half, in one cluster with an original or a plant.
     others = np.setdiff1d(np.arange(len(thumbs)), originals)
-    before = find_twins(thumbs).clusters
     joined = {cluster: set(family[of_original == cluster].tolist()) for cluster in set(of_original.tolist())}
     same = [n for n in others if twins.clusters[n] in joined]
     with_original = set(before[originals].tolist())
@@ -118,7 +115,7 @@ def _together(
     )
     return {
         "images": len(everything), "seconds": seconds, "recall": recall, "false": false,
-        "families_joined": [[paths[originals[n]] for n in pair] for pair in _joined(twins, families)],
+        "joined": [[paths[originals[n]] for n in pair] for pair in _joined(twins, families)],
         "distractors": len(others),
         "distractors_joined": len(same), "of_own_group": own_group, "joined_without_plants": already,
         "pairs": len(twins.pairs), "neighbours": len(twins.neighbours),
@@ -126,7 +123,7 @@ def _together(
 
 
 def _joined(twins: Twins, family: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Families that a pair of twins makes one, each by the number of an original."""
+    """Originals that a pair of twins joins, each by its number."""
     ends = ((int(family[pair.first]), int(family[pair.second])) for pair in twins.pairs)
     return sorted({(min(a, b), max(a, b)) for a, b in ends if -1 < a != b > -1})
 
