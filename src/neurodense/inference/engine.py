@@ -53,6 +53,7 @@ class Engine:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; it would report to its maker otherwise
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
