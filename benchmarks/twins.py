@@ -48,7 +48,7 @@ def planted(data: Path, groups: Path, half: Half, out: Path) -> None:
     thumbs = np.stack([thumb_of(p) for p in pixels])
     before = find_twins(thumbs).clusters
     originals = sorted(np.unique(before, return_index=True)[1].tolist())[:ORIGINALS]
-    print(f"{half} half: {len(rows)} images, {before.max() + 1} clusters, {len(originals)} originals", flush=True)
+    print(f"{half} half: {len(rows)} images, {len(np.unique(before))} clusters, {len(originals)} originals", flush=True)
     plants = {name: np.stack([thumb_of(make(pixels[n])) for n in originals]) for name, make in PLANTS.items()}
     own = thumbs[originals]
     group = np.array([row["group"] for row in rows])
