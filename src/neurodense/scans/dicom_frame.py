@@ -6,7 +6,7 @@ are found by their offset; the others are not read.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -90,7 +90,8 @@ def _decoded(
             "pip install 'neurodense[dicom]'",
         )
     options |= {"number_of_frames": 1} | ({"correct_unused_bits": False} if syntax == _RLE else {})
-    with heard(_is_of_libjpeg) if plugin == "gdcm" else nullcontext([]) as complaints:
+    listening: AbstractContextManager[list[str]] = heard(_is_of_libjpeg) if plugin == "gdcm" else nullcontext([])
+    with listening as complaints:
         pixels = decoder.as_array(encapsulate([data]), index=0, decoding_plugin=plugin, **options)
     if damage := next((line for line in complaints if not line.startswith(_WRONG_BUILD)), None):
         raise ScanError(f"{source} is damaged: {damage}.")  # libjpeg fills in what is missing, and says so
