@@ -17,6 +17,11 @@ from neurodense.scans.codestream import codestream_shape
 from neurodense.scans.dicom_layout import DECODERS, NATIVE, Layout
 from neurodense.scans.heard import heard
 
+_COMPLAINTS = (
+    "Bogus", "Corrupt", "Empty", "Fractional", "Huffman", "Image too big", "Improper", "Inconsistent", "Invalid",
+    "Missing", "Not a JPEG", "Premature", "Quantization table", "Requested", "Sorry", "Unexpected", "Unknown",
+    "Unsupported",
+)  # fmt: skip
 _WRONG_BUILD = "Unsupported JPEG data precision"  # of gdcm's libjpeg for 8 bits, before the one for 12 is tried
 _EXTENDED, _LOSSLESS, _RLE = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.5"
 
@@ -99,8 +104,8 @@ def _decoded(
 
 
 def _is_of_libjpeg(line: str) -> bool:
-    """Whether a line is one that libjpeg writes of an image."""
-    return line.startswith(("Corrupt JPEG data", "Unsupported marker type", "Premature end of JPEG", _WRONG_BUILD))
+    """Whether a line is one that libjpeg writes of an image: how its messages begin (jerror.h)."""
+    return line.startswith(_COMPLAINTS)
 
 
 def _bits(layout: Layout, file: BinaryIO, frame: int) -> NDArray[np.uint8]:
