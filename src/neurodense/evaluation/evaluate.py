@@ -17,8 +17,8 @@ from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.predictions import Predictions, write_predictions
 from neurodense.evaluation.studies import group_studies, labelled_studies
-from neurodense.inference.predictor import MANY, Prediction, Predictor
 from neurodense.inference.pipeline import Input
+from neurodense.inference.predictor import MANY, Prediction, Predictor
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure

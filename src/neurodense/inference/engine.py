@@ -1,8 +1,8 @@
 """The exported graph, ready to run: on OpenVINO or ONNX Runtime, in the precision asked for. Why: `docs/engines.md`.
 
-fp32 is the graph as it was exported, within 1e-4 in probability of torch. bf16 runs the same graph in bfloat16 where the
-CPU has instructions for it (AMX, AVX512-BF16). int8 is a graph of its own, which a model folder holds if it passed the
-gate of `training/quantise.py`.
+fp32 is the graph as it was exported, within 1e-4 in probability of torch. bf16 runs the same graph in bfloat16 where
+the CPU has instructions for it (AMX, AVX512-BF16). int8 is a graph of its own, which a model folder holds if it passed
+the gate of `training/quantise.py`.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ class Predictor:
         card: What the folder says of itself.
         engine: The engine that was chosen.
         precision: The precision that was chosen.
+        streams: Runs that may go on at once.
 
     Raises:
         ModelError: The folder is no model folder, a file of it is damaged, or it has no int8 graph.
@@ -101,6 +102,7 @@ class Predictor:
         _check(graph, self.card)
         self._engine = Engine(graph, engine, self.precision, threads, streams)
         self.engine = self._engine.name
+        self.streams = self._engine.streams
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files

@@ -40,7 +40,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 def _quotas(root: Path) -> Iterator[float]:
     """Quotas in cores of the process's control groups and of those above them."""
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
         mounts = root / "sys/fs/cgroup"
         if not controllers:  # version 2: one tree for all controllers
             yield from _walk(mounts, group, _version_2)

@@ -13,8 +13,8 @@ CVPR 2018; ONNX's QuantizeLinear and DequantizeLinear):
 
 - what enters a concatenation is int8, zero at 0, scale 1/127;
 - what enters a convolution is uint8, with the range seen while calibrating;
-- weights are symmetric, one scale an output channel, in 7 bits (-63 to 63): on a CPU without dot products of bytes, pairs
-  of 8-bit products overflow the 16 bits they are added in, and the same file would answer differently there;
+- weights are symmetric, one scale an output channel, in 7 bits (-63 to 63): on a CPU without dot products of bytes,
+  pairs of 8-bit products overflow the 16 bits they are added in, and the same file would answer differently there;
 - the last layer, which makes the activation maps, stays float32, as do the features.
 """
 
