@@ -25,15 +25,15 @@ def engine_options(precision: str) -> Callable[[Command], Command]:
     """The options --engine, --precision and --threads; `precision` is the default of the second."""
 
     def add(command: Command) -> Command:
-        command = click.option("--threads", type=click.IntRange(1, 1024), help="The cores that may be used, if left out.")(
-            command
-        )
+        command = click.option(
+            "--threads", type=click.IntRange(1, 1024), help="The cores that may be used, if left out."
+        )(command)
         command = click.option(
             "--precision",
             default=precision,
             show_default=True,
             type=click.Choice(["auto", "fp32", "bf16", "int8"]),
-            help="auto is int8 where the model has passed its gate, else fp32.",
+            help="auto is int8 on OpenVINO where the model has passed its gate, else fp32.",
         )(command)
         return click.option(
             "--engine",

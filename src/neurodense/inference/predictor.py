@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neurodense.errors import DataError, EngineError, ModelError, ScanError
 from neurodense.inference.card import Card, model_notes, read_card, sha256_of
-from neurodense.inference.engine import PRECISIONS, Engine, EngineName, Outputs, Precision
+from neurodense.inference.engine import PRECISIONS, Engine, EngineName, Outputs, Precision, choose_engine
 from neurodense.inference.explain import Explanation, enlarge, evidence
 from neurodense.inference.pipeline import Input, Loaded, run_through
 from neurodense.scans.scan import Scan
@@ -70,7 +70,8 @@ class Predictor:
         engine: What runs the graph, one of `engine.ENGINES`; "auto" is the fastest one that is installed.
         precision: "fp32" is the graph as it was exported, within 1e-4 in probability of torch on every machine; "bf16"
             the same graph in bfloat16, where engine and CPU have it; "int8" the folder's int8 graph. "auto" is int8
-            where the folder has such a graph, since it has passed the gate of `training/quantise.py`, else fp32.
+            on OpenVINO where the folder has such a graph, since it has passed the gate of `training/quantise.py`,
+            else fp32.
         threads: Threads of the engine; `threads.usable_cores()` where None.
         streams: Runs of the graph that may go on at once and share the threads. 1 gives the answer for one image
             soonest; MANY, which is one for each thread, the most images a second.
@@ -97,17 +98,17 @@ class Predictor:
     ) -> None:
         folder = Path(model)
         self.card: Card = read_card(folder)
+        self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
         graph = folder / (INT8_GRAPH if self.precision == "int8" else GRAPH)
         _check(graph, self.card)
-        self._engine = Engine(graph, engine, self.precision, threads, streams)
-        self.engine = self._engine.name
+        self._engine = Engine(graph, self.engine, self.precision, threads, streams)
         self.streams = self._engine.streams
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files
         if precision == "auto":
-            return "int8" if there else "fp32"
+            return "int8" if there and self.engine == "openvino" else "fp32"  # elsewhere int8 was measured to be slower
         if precision == "int8" and not there:
             raise ModelError(
                 f"{folder} has no {INT8_GRAPH}; it can be run in fp32 or bf16.",
