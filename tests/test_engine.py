@@ -1,5 +1,6 @@
 """Engines: they agree, they say what is not to be had, they run from many threads, and nothing reaches the network."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ def test_what_is_not_there_is_said_with_what_is(finished_run: Path, monkeypatch:
     graph = finished_run / "model" / "model.onnx"
     with pytest.raises(EngineError, match=r"no engine 'tensorrt'; known are openvino.*installed here: .*onnxruntime"):
         choose_engine("tensorrt")
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
     monkeypatch.setattr(engines, "installed_engines", lambda: ["onnxruntime"])
     assert choose_engine() == "onnxruntime"
     with pytest.raises(
@@ -119,3 +121,15 @@ def test_nothing_can_reach_the_network(finished_run: Path, phantoms: Path) -> No
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="ONNX Runtime is not installed")
+def test_onnxruntime_leaves_no_device_id_behind(finished_run: Path, phantoms: Path, tmp_path: Path) -> None:
+    """Where its telemetry runs, a device id and a store of events are written to the user's cache folder."""
+    words = ["predict", str(phantoms / "glioma"), "--model", str(finished_run / "model"), "--engine", "onnxruntime"]
+    where = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    left = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    subprocess.run([sys.executable, "-m", "neurodense", *words], check=True, capture_output=True, env={**left, **where})
+    assert not [
+        path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower() or "device" in path.name.lower()
+    ]

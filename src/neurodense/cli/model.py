@@ -88,6 +88,7 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
     softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
     at, gets a PNG.
     """
+    from platformdirs import user_cache_path
     from rich.console import Console
 
     from neurodense.inference.predictor import MANY, Predictor
@@ -97,7 +98,8 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
 
     chosen = Slices.parse(slices)
     found = find_studies(inputs)
-    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, **engine)
+    cache = user_cache_path("neurodense", appauthor=False) / "openvino"
+    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, **engine)
     if explain is None:
         answers = predictor.predict(found, chosen)
     else:

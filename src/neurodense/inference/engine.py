@@ -78,6 +78,8 @@ class Engine:
         streams: Runs that may go on at once, each with its share of the threads. 1 gives the answer to one run
             soonest, as many as threads the most images a second.
 
+        cache: Folder in which OpenVINO keeps what it made of this graph, so that the next start is quicker.
+
     Attributes:
         name: The engine that was chosen.
         precision: As given.
@@ -95,12 +97,13 @@ class Engine:
         precision: Precision = "fp32",
         threads: int | None = None,
         streams: int = 1,
+        cache: Path | None = None,
     ) -> None:
         threads = threads or usable_cores()
         self.name = choose_engine(engine)
         self.precision = precision
         self.streams = max(1, min(streams, threads))
-        self._run = load(graph, OUTPUTS, self.name, precision, threads, self.streams)
+        self._run = load(graph, OUTPUTS, self.name, precision, threads, self.streams, cache)
 
     def run(self, pixels: Pixels) -> Outputs:
         """Run pixels (N, 1, size, size), float32 in [0, 1]; N of at least 1. Safe to call from several threads."""
@@ -108,13 +111,19 @@ class Engine:
 
 
 def load(
-    graph: Path, outputs: Sequence[str], engine: EngineName, precision: Precision, threads: int, streams: int
+    graph: Path,
+    outputs: Sequence[str],
+    engine: EngineName,
+    precision: Precision,
+    threads: int,
+    streams: int,
+    cache: Path | None = None,
 ) -> Run:
     """Load a graph on an engine that is there, for the named outputs in this order; as `Engine` has it."""
     if engine == "openvino":
         from neurodense.inference.openvino_engine import load_openvino
 
-        return load_openvino(graph, outputs, precision, threads, streams)
+        return load_openvino(graph, outputs, precision, threads, streams, cache)
     from neurodense.inference.onnxruntime_engine import load_onnxruntime
 
     return load_onnxruntime(graph, outputs, PROVIDERS[engine], precision, threads, streams)
@@ -126,17 +135,19 @@ def choose_engine(engine: str = "auto") -> EngineName:
     Raises:
         EngineError: It is unknown or not installed; the message lists what is there.
     """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if find_spec("openvino") and (engine == "openvino" or (engine == "auto" and x86)):
+        return "openvino"  # without importing the other, to see what it has
     there = installed_engines()
     if engine == "auto":
-        x86 = platform.machine().lower() in ("x86_64", "amd64")
-        for name in ("openvino", "onnxruntime") if x86 else ("onnxruntime", "openvino"):
+        for name in ("onnxruntime", "openvino"):
             if name in there:
                 return name
         raise EngineError("No engine is installed.", "pip install openvino   (or: pip install onnxruntime)")
     for name in there:
         if name == engine:
             return name
-    known = f"{', '.join(there)} (auto takes the first)" if there else "none"
+    known = ", ".join(there) if there else "none"
     if engine not in ENGINES:
         raise EngineError(f"There is no engine {engine!r}; known are {', '.join(ENGINES)}; installed here: {known}.")
     raise EngineError(f"The engine {engine!r} is not installed; installed here: {known}.", _HINTS[engine])
@@ -146,9 +157,9 @@ def installed_engines() -> list[EngineName]:
     """What can be given as an engine on this machine."""
     found: list[EngineName] = ["openvino"] if find_spec("openvino") else []
     if find_spec("onnxruntime"):
-        import onnxruntime
+        from neurodense.inference.onnxruntime_engine import import_onnxruntime
 
-        there = onnxruntime.get_available_providers()
+        there = import_onnxruntime().get_available_providers()
         found += [name for name, provider in PROVIDERS.items() if provider in there]
     return found
 

@@ -1,7 +1,13 @@
-"""ONNX Runtime, on the CPU or with another of its execution providers."""
+"""ONNX Runtime, on the CPU or with another of its execution providers.
+
+Its packages send telemetry to Microsoft unless ORT_DISABLE_TELEMETRY is set before the library starts: on Linux and macOS
+since 1.32 or a little before (pull request 27379 of microsoft/onnxruntime), with a device id in the user's cache
+folder. It is set here, before every import.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +22,9 @@ def load_onnxruntime(
     graph: Path, outputs: Sequence[str], provider: str, precision: str, threads: int, streams: int
 ) -> Run:
     """See `engine.load`."""
-    import onnxruntime
-
     if precision == "bf16":
         raise EngineError("ONNX Runtime runs the graph in fp32 or int8, not in bf16.", "--engine openvino")
+    onnxruntime = import_onnxruntime()
     onnxruntime.disable_telemetry_events()  # of builds for Windows
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads // streams)
@@ -35,3 +40,11 @@ def load_onnxruntime(
         return list(session.run(names, {"pixels": pixels}))
 
     return run
+
+
+def import_onnxruntime() -> Any:
+    """The module, with its telemetry switched off."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime

@@ -7,8 +7,10 @@ takes half the time.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 _CONVERTER = "openvino.tools.ovc"
 
 
-def load_openvino(graph: Path, outputs: Sequence[str], precision: str, threads: int, streams: int) -> Run:
+def load_openvino(
+    graph: Path, outputs: Sequence[str], precision: str, threads: int, streams: int, cache: Path | None = None
+) -> Run:
     """See `engine.load`."""
     openvino = import_openvino()
     core = openvino.Core()
@@ -36,6 +40,11 @@ def load_openvino(graph: Path, outputs: Sequence[str], precision: str, threads: 
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "ENABLE_CPU_PINNING": False,  # pinned threads of two processes in one container would share a core
     }
+    if cache is not None:
+        with suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):  # a home that cannot be written to costs time, not the answer
+            settings["CACHE_DIR"] = str(cache)
     try:
         compiled = core.compile_model(str(graph), "CPU", settings)
     except RuntimeError as error:

@@ -76,6 +76,9 @@ class Predictor:
         streams: Runs of the graph that may go on at once and share the threads. 1 gives the answer for one image
             soonest; MANY, which is one for each thread, the most images a second.
 
+        cache: Folder in which OpenVINO keeps what it made of a graph, by the graph's hash, so that the next start takes
+            a tenth of a second for int8 in place of one. Nothing is kept where None.
+
     Attributes:
         card: What the folder says of itself.
         engine: The engine that was chosen.
@@ -95,6 +98,7 @@ class Predictor:
         precision: Precision | Literal["auto"] = "auto",
         threads: int | None = None,
         streams: int = 1,
+        cache: str | Path | None = None,
     ) -> None:
         folder = Path(model)
         self.card: Card = read_card(folder)
@@ -102,7 +106,8 @@ class Predictor:
         self.precision = self._choose(precision, folder)
         graph = folder / (INT8_GRAPH if self.precision == "int8" else GRAPH)
         _check(graph, self.card)
-        self._engine = Engine(graph, self.engine, self.precision, threads, streams)
+        kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
+        self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
 
     def _choose(self, precision: str, folder: Path) -> Precision:
