@@ -1,7 +1,7 @@
 """ONNX Runtime, on the CPU or with another of its execution providers.
 
-Its packages send telemetry to Microsoft unless ORT_DISABLE_TELEMETRY is set before the library starts: on Linux and macOS
-since 1.32 or a little before (pull request 27379 of microsoft/onnxruntime), with a device id in the user's cache
+Its packages send telemetry to Microsoft unless ORT_DISABLE_TELEMETRY is set before the library starts: on Linux and
+macOS since 1.32 or a little before (pull request 27379 of microsoft/onnxruntime), with a device id in the user's cache
 folder. It is set here, before every import.
 """
 
