@@ -44,12 +44,26 @@ def folds_command(data: Path, images: int, folds: int, name: str, precision: Any
 @main.command("engines")
 @click.option("--size", default=224, help="Side of the input in pixels.")
 @click.option("--rounds", default=7, help="Rounds in which the contestants take turns.")
+@click.option("--model", type=_PATH, help="Model folder whose weights are taken; random ones if left out.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/engines.json"))
-def engines_command(size: int, rounds: int, out: Path) -> None:
+def engines_command(size: int, rounds: int, model: Path | None, out: Path) -> None:
     """torch, ONNX Runtime and OpenVINO on the same DenseNet121: images a second, load time, agreement."""
     from benchmarks import engines
 
-    engines.measure(size, rounds, out)
+    engines.measure(size, rounds, out, model)
+
+
+@main.command("folder")
+@click.option("--model", type=_PATH, required=True, help="Model folder with an int8 graph.")
+@click.option("--images", type=_PATH, required=True, help="Folder of images.")
+@click.option("--files", default=2000, help="Files to predict; images are taken again where there are fewer.")
+@click.option("--rounds", default=3, help="Rounds in which engine and folder take turns.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/folder.json"))
+def folder_command(model: Path, images: Path, files: int, rounds: int, out: Path) -> None:
+    """A folder of files against the engine's own rate; memory at 100 and 10,000 files; how soon the command starts."""
+    from benchmarks import folder
+
+    folder.measure_folder(model, images, files, rounds, out)
 
 
 @main.command("faithfulness")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from neurodense.inference.engine import usable_cores
+from neurodense.inference.threads import usable_cores
 from neurodense.training.precision import has_amx
 from neurodense.versions import versions
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from neurodense.demo import make_demo_data, run_demo
     from neurodense.errors import (
         DataError,
+        EngineError,
         MissingExtra,
         ModelError,
         NeurodenseError,
@@ -48,6 +49,7 @@ _HOME = {
     "make_demo_data": "demo",
     "run_demo": "demo",
     "DataError": "errors",
+    "EngineError": "errors",
     "MissingExtra": "errors",
     "ModelError": "errors",
     "NeurodenseError": "errors",
@@ -81,11 +83,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Audit", "Audited", "Card", "DataError", "Evaluation", "Explanation", "Failure", "Metrics", "MissingExtra",
-    "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe", "RecipeError", "RunError",
-    "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate", "find_studies",
-    "load_recipe", "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume", "run_demo",
-    "scan_folder", "train", "write_evaluation",
+    "Audit", "Audited", "Card", "DataError", "EngineError", "Evaluation", "Explanation", "Failure", "Metrics",
+    "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe",
+    "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate",
+    "find_studies", "load_recipe", "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume",
+    "run_demo", "scan_folder", "train", "write_evaluation",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@
     ├── WeightsError     starting weights that are missing or do not fit
     ├── RunError         a run folder in the wrong state for what was asked
     ├── ModelError       a model folder that is incomplete or not one
+    ├── EngineError      an engine or a precision that is not to be had here
     └── MissingExtra     a library that only an extra installs
 
 A message says what was wrong, what was got and what is allowed; `hint` says what to try next.
@@ -55,6 +56,10 @@ class RunError(NeurodenseError):
 
 class ModelError(NeurodenseError):
     """A model folder that is incomplete or not one."""
+
+
+class EngineError(NeurodenseError):
+    """An engine or a precision that is not to be had here."""
 
 
 class MissingExtra(NeurodenseError):  # noqa: N818  (named for what it is, as click.UsageError's kin are)

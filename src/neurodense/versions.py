@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("neurodense", "numpy", "onnxruntime", "pillow", "safetensors", "torch", "torchvision")
+_PACKAGES = ("neurodense", "numpy", "onnxruntime", "openvino", "pillow", "safetensors", "torch", "torchvision")
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH, SLICES
+from neurodense.cli.options import PATH, SLICES, engine_options
 from neurodense.errors import MissingExtra
 
 
@@ -21,6 +21,7 @@ from neurodense.errors import MissingExtra
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
 @SLICES
+@engine_options(precision="fp32")
 @click.option("--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def evaluate(
@@ -32,6 +33,7 @@ def evaluate(
     slices: str,
     out: Path | None,
     form: str,
+    **engine: Any,
 ) -> None:
     """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
 
@@ -44,14 +46,15 @@ def evaluate(
     from neurodense.evaluation.evaluate import write_evaluation
     from neurodense.evaluation.tables import print_metrics
     from neurodense.inference.card import model_notes
-    from neurodense.inference.predictor import Predictor
+    from neurodense.inference.predictor import MANY, Predictor
     from neurodense.scans.slices import Slices
     from neurodense.screen import Screen
 
     chosen = Slices.parse(slices)
-    screen, predictor = Screen.on_stderr(), Predictor(model)
+    screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, **engine)
     result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
-    title = f"{data.resolve().name}{f', {part} part' if part else ''}, model {predictor.card.name}"
+    where = f"{data.resolve().name}{f', {part} part' if part else ''}"
+    title = f"{where}, model {predictor.card.name}, {predictor.precision}"
     notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
     if form == "json":
@@ -74,9 +77,10 @@ def evaluate(
 @click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE_OR_FOLDER...")
 @click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
 @SLICES
+@engine_options(precision="auto")
 @click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str) -> None:
+def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str, **engine: Any) -> None:
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
@@ -84,16 +88,18 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
     softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
     at, gets a PNG.
     """
+    from platformdirs import user_cache_path
     from rich.console import Console
 
-    from neurodense.inference.predictor import Predictor
+    from neurodense.inference.predictor import MANY, Predictor
     from neurodense.inference.table import print_answers
     from neurodense.scans.slices import Slices
     from neurodense.scans.study import Failure, find_studies
 
     chosen = Slices.parse(slices)
-    predictor = Predictor(model)
     found = find_studies(inputs)
+    cache = user_cache_path("neurodense", appauthor=False) / "openvino"
+    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, **engine)
     if explain is None:
         answers = predictor.predict(found, chosen)
     else:

@@ -17,7 +17,8 @@ from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.predictions import Predictions, write_predictions
 from neurodense.evaluation.studies import group_studies, labelled_studies
-from neurodense.inference.predictor import Input, Prediction, Predictor
+from neurodense.inference.pipeline import Input
+from neurodense.inference.predictor import MANY, Prediction, Predictor
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
@@ -66,7 +67,7 @@ def evaluate(
 
     Args:
         data: The folder. Its class folders must be classes of the model; a class may be absent.
-        model: A model folder or a loaded one.
+        model: A model folder, which is run in fp32, or a loaded one.
         split: CSV of path and part, such as a run's split.csv.
         part: train, validation or test: which rows of `split` to take; needs `split`.
         groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
@@ -84,7 +85,7 @@ def evaluate(
         raise DataError("--split and --part go together.", "--split RUN/split.csv --part test")
     slices = Slices.parse(slices) if isinstance(slices, str) else slices
     screen = screen or Screen()
-    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    predictor = model if isinstance(model, Predictor) else Predictor(model, precision="fp32", streams=MANY)
     lost: list[Failure] = []
     if split is not None and part is not None:
         records: Sequence[Record] = read_part(split, data, part)

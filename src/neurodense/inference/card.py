@@ -6,6 +6,7 @@ a later step fills (temperature, conformal thresholds, out-of-distribution stati
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +57,25 @@ class Data(_Part):
     seed: int
 
 
+class Scored(_Part):
+    """What one precision reaches on the validation part."""
+
+    macro_f1: float = Field(ge=0, le=1)
+    recall: dict[str, float] = Field(description="Of each class, in [0, 1].")
+
+
+class Int8(_Part):
+    """The int8 graph, and what it was held to before it was let into the folder."""
+
+    calibration_images: int = Field(description="Training images that gave the ranges.")
+    validation_images: int
+    engine: str = Field(description="What ran both graphs, such as `openvino`.")
+    fp32: Scored
+    int8: Scored
+    agreement: float = Field(ge=0, le=1, description="Share of validation images with the same label in both.")
+    mean_difference: float = Field(ge=0, description="Mean absolute difference in probability.")
+
+
 class Card(_Part):
     """A model's identity, input, origin and results."""
 
@@ -74,11 +94,21 @@ class Card(_Part):
     validation: dict[str, Any] = Field(description="Figures of the kept epoch on the validation part.")
     history: tuple[dict[str, Any], ...] = Field((), description="One object an epoch, as in log.jsonl, and `kept`.")
     metrics: dict[str, Any] | None = Field(None, description="On the test part, in the shape of metrics.json.")
+    measured_with: str | None = Field(
+        None, description="Engine and precision behind `metrics` and what is calibrated, such as `openvino fp32`."
+    )
+    int8: Int8 | None = Field(None, description="Of model.int8.onnx; None where the folder has none.")
     temperature: float | None = Field(None, gt=0, description="Divides the logits before the softmax; None is 1.")
     conformal: dict[str, Any] | None = None
     out_of_distribution: dict[str, Any] | None = None
     versions: dict[str, str]
     files: dict[str, str] = Field(description="sha256 of each file of the folder that a program loads.")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file, in hex, as `Card.files` has it."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def read_card(folder: Path) -> Card:

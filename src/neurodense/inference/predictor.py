@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurodense.errors import DataError, ModelError, ScanError
-from neurodense.inference.card import Card, model_notes, read_card
-from neurodense.inference.engine import Engine, Outputs, joined, usable_cores
+from neurodense.errors import DataError, EngineError, ModelError, ScanError
+from neurodense.inference.card import Card, model_notes, read_card, sha256_of
+from neurodense.inference.engine import PRECISIONS, Engine, EngineName, Outputs, Precision, choose_engine
 from neurodense.inference.explain import Explanation, enlarge, evidence
-from neurodense.scans import read
-from neurodense.scans.scan import Scan, Study
-from neurodense.scans.series import Series
+from neurodense.inference.pipeline import Input, Loaded, run_through
+from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure, read_study
 
-Input = str | Path | Series | Study | Scan | Failure
-"""What is predicted: a file, a series, what was read already, or a failure to find something, which is passed on."""
-
-_VOLUMES_AHEAD = 2  # that wait, preprocessed, while another one's slices run
+GRAPH: Final = "model.onnx"
+INT8_GRAPH: Final = "model.int8.onnx"
+MANY: Final = 1024
+"""As `streams`: one for each thread, for the most images a second."""
 
 
 @dataclass(frozen=True)
@@ -66,42 +62,67 @@ class Prediction:
         return answer
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """An input, read and preprocessed: pixels (N, 1, S, S) of the slices that `sources` names; `scans` if kept."""
-
-    source: str
-    sources: tuple[str, ...]
-    scans: tuple[Scan, ...]
-    pixels: NDArray[np.float32]
-    total: int
-    notes: tuple[str, ...]
-
-
 class Predictor:
     """A loaded model folder.
 
     Args:
         model: The folder.
-        threads: Threads of the engine; the usable cores where None.
+        engine: What runs the graph, one of `engine.ENGINES`; "auto" is the fastest one that is installed.
+        precision: "fp32" is the graph as it was exported, within 1e-4 in probability of torch on every machine; "bf16"
+            the same graph in bfloat16, where engine and CPU have it; "int8" the folder's int8 graph. "auto" is int8
+            on OpenVINO where the folder has such a graph, since it has passed the gate of `training/quantise.py`,
+            else fp32.
+        threads: Threads of the engine; `threads.usable_cores()` where None.
+        streams: Runs of the graph that may go on at once and share the threads. 1 gives the answer for one image
+            soonest; MANY, which is one for each thread, the most images a second.
+
+        cache: Folder in which OpenVINO keeps what it made of a graph, by the graph's hash, so that the next start takes
+            a tenth of a second for int8 in place of one. Nothing is kept where None.
+
+    Attributes:
+        card: What the folder says of itself.
+        engine: The engine that was chosen.
+        precision: The precision that was chosen.
+        streams: Runs that may go on at once.
 
     Raises:
-        ModelError: The folder is no model folder, or a file of it is damaged.
+        ModelError: The folder is no model folder, a file of it is damaged, or it has no int8 graph.
+        EngineError: The engine or the precision is not to be had here.
     """
 
-    def __init__(self, model: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        engine: EngineName | Literal["auto"] = "auto",
+        precision: Precision | Literal["auto"] = "auto",
+        threads: int | None = None,
+        streams: int = 1,
+        cache: str | Path | None = None,
+    ) -> None:
         folder = Path(model)
         self.card: Card = read_card(folder)
-        graph = folder / "model.onnx"
-        self._engine = Engine(graph, threads)
-        with graph.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        if digest != self.card.files.get(graph.name):
+        self.engine = choose_engine(engine)
+        self.precision = self._choose(precision, folder)
+        graph = folder / (INT8_GRAPH if self.precision == "int8" else GRAPH)
+        _check(graph, self.card)
+        kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
+        self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
+        self.streams = self._engine.streams
+
+    def _choose(self, precision: str, folder: Path) -> Precision:
+        there = INT8_GRAPH in self.card.files
+        if precision == "auto":
+            return "int8" if there and self.engine == "openvino" else "fp32"  # elsewhere int8 was measured to be slower
+        if precision == "int8" and not there:
             raise ModelError(
-                f"{graph} is not the file that {folder / 'card.json'} describes: its sha256 is {digest[:16]}..., "
-                f"the card says {self.card.files.get(graph.name, 'nothing')[:16]}...",
-                "Copy the whole model folder again: names of one model and answers of another do not go together.",
+                f"{folder} has no {INT8_GRAPH}; it can be run in fp32 or bf16.",
+                f"neurodense quantise {folder} --data DATA --split RUN/split.csv   makes one, if it is good enough",
             )
+        for known in PRECISIONS:
+            if precision == known:
+                return known
+        raise EngineError(f"precision is {precision!r}; allowed are auto, {', '.join(PRECISIONS)}.")
 
     def outputs(self, pixels: NDArray[np.float32]) -> Outputs:
         """The graph's outputs for preprocessed pixels (N, 1, size, size)."""
@@ -193,24 +214,11 @@ class Predictor:
 
     def _run(
         self, inputs: Iterable[Input], slices: Slices | str, batch: int, *, keep: bool
-    ) -> Iterator[tuple[_Loaded, Outputs] | Failure]:
-        """Inputs in order, each with the outputs for its slices; `keep` keeps the scans as they were read."""
+    ) -> Iterator[tuple[Loaded, Outputs] | Failure]:
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
-        for items in self._batches(inputs, slices, batch, keep):
-            stacks = [item.pixels for item in items if isinstance(item, _Loaded)]
-            if stacks:
-                pixels = np.concatenate(stacks)
-                outputs = joined([self.outputs(pixels[k : k + batch]) for k in range(0, len(pixels), batch)])
-            start = 0
-            for item in items:
-                if isinstance(item, Failure):
-                    yield item
-                else:
-                    stop = start + len(item.sources)
-                    yield item, outputs.rows(start, stop)
-                    start = stop
+        return run_through(self._engine, self.card.preprocess, inputs, slices, batch, keep=keep)
 
-    def _answer(self, item: _Loaded, logits: NDArray[np.float32]) -> Prediction:
+    def _answer(self, item: Loaded, logits: NDArray[np.float32]) -> Prediction:
         """The answer from the logits (N, classes) of the slices of one input."""
         if item.total == 1:
             return self._named(item.source, self.probabilities(logits)[0], item.notes)
@@ -222,60 +230,19 @@ class Predictor:
         classes = self.card.classes
         return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)), *more)
 
-    def _batches(
-        self, inputs: Iterable[Input], slices: Slices, batch: int, keep: bool
-    ) -> Iterator[list[_Loaded | Failure]]:
-        """Inputs, read and preprocessed, in lists of `batch` slices or somewhat more.
 
-        Pictures are read ahead by two batches, in several threads; volumes by `_VOLUMES_AHEAD`, in one.
-        """
-        waiting: deque[tuple[bool, Future[_Loaded | Failure]]] = deque()
-        pictures = ThreadPoolExecutor(max_workers=min(8, usable_cores() + 1))
-        volumes = ThreadPoolExecutor(max_workers=1)
-        source = iter(inputs)
-        exhausted = False
-        now: list[_Loaded | Failure] = []
-        count = 0
-        try:
-            while waiting or not exhausted:
-                while not exhausted and len(waiting) < 3 * batch and sum(big for big, _ in waiting) < _VOLUMES_AHEAD:
-                    item = next(source, None)
-                    if item is None:
-                        exhausted = True
-                    else:
-                        big = _may_be_a_volume(item)
-                        waiting.append((big, (volumes if big else pictures).submit(self._load, item, slices, keep)))
-                if waiting:
-                    loaded = waiting.popleft()[1].result()
-                    now.append(loaded)
-                    count += 1 if isinstance(loaded, Failure) else len(loaded.sources)
-                if now and (count >= batch or not (waiting or not exhausted)):
-                    yield now
-                    now, count = [], 0
-        finally:
-            for pool in (pictures, volumes):
-                pool.shutdown(cancel_futures=True)
-
-    def _load(self, item: Input, slices: Slices, keep: bool) -> _Loaded | Failure:
-        if isinstance(item, Failure):
-            return item
-        if isinstance(item, Scan):
-            item = Study(item.source, (item,), 1)
-        source = str(item) if isinstance(item, str | Path) else item.source
-        try:
-            study = item if isinstance(item, Study) else read_study(item, slices)
-            pixels = np.stack([self.card.preprocess(scan) for scan in study.scans])
-        except ScanError as error:
-            return Failure(source, type(error).__name__, error.message)
-        except OSError as error:
-            return Failure(source, type(error).__name__, f"{source} cannot be read: {error.strerror or error}.")
-        notes = tuple(dict.fromkeys(note for scan in study.scans for note in scan.notes))
-        sources = tuple(scan.source for scan in study.scans)
-        return _Loaded(study.source, sources, study.scans if keep else (), pixels, study.total, notes)
-
-
-def _may_be_a_volume(item: Input) -> bool:
-    """By its name, since it is not open yet: a volume named as a picture is read all the same, but not alone."""
-    if isinstance(item, str | Path):
-        return Path(item).suffix.lower() not in read.SUFFIXES
-    return isinstance(item, Series)
+def _check(graph: Path, card: Card) -> None:
+    """Hold the file to the card: names of one model and answers of another do not go together."""
+    try:
+        digest = sha256_of(graph)
+    except OSError as error:
+        raise ModelError(
+            f"{graph} cannot be read: {error.strerror or error}.", "Copy the whole model folder again."
+        ) from None
+    said = card.files.get(graph.name, "nothing")
+    if digest != said:
+        raise ModelError(
+            f"{graph} is not the file that {graph.parent / 'card.json'} describes: its sha256 is {digest[:16]}..., "
+            f"the card says {said[:16]}...",
+            "Copy the whole model folder again.",
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import warnings
@@ -62,9 +61,3 @@ def export_weights(network: Network, path: Path) -> None:
     """Write the state dict under torchvision's names, float32."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_tensors(tensors, path, {"format": "pt", "architecture": "densenet121"})
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -15,20 +15,21 @@ import torch
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
 from neurodense.data.split import PARTS, Split
-from neurodense.errors import ModelError
+from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
 from neurodense.evaluation.report import write_report
-from neurodense.inference.card import Card, Data, Graph, write_card
-from neurodense.inference.predictor import Predictor
+from neurodense.inference.card import Card, Data, Graph, read_card, sha256_of, write_card
+from neurodense.inference.predictor import MANY, Predictor
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.caveats import caveats
-from neurodense.training.export import export_graph, export_weights, sha256_of
+from neurodense.training.export import export_graph, export_weights
 from neurodense.training.journal import read_history
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
+from neurodense.training.quantise import quantise, summary
 from neurodense.training.readme import model_readme
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet
@@ -71,13 +72,15 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     export_graph(network, recipe.image_size, staging / "model.onnx")
     files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
     write_card(staging, card.model_copy(update={"files": files}))
-    predictor = Predictor(staging)
+    predictor = Predictor(staging, precision="fp32", streams=MANY)
     _check_agreement(network, predictor, catalogue, split)
 
+    _add_int8(staging, catalogue, split, screen)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
     metrics = evaluation.metrics.as_dict() if evaluation else None
-    card = card.model_copy(update={"files": files, "metrics": metrics})
+    measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
+    card = read_card(staging).model_copy(update={"metrics": metrics, "measured_with": measured})
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
@@ -143,6 +146,17 @@ def _card(
         versions=versions(),
         files={},
     )
+
+
+def _add_int8(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
+    """Add the int8 graph if it is good enough; a model without one is whole."""
+    try:
+        card = quantise(folder, catalogue.root, split.parts["train"], split.parts["validation"], screen)
+    except (ModelError, DataError) as error:
+        screen.warn(f"no int8 graph: {error.message}")
+    else:
+        assert card.int8 is not None
+        screen.say(summary(card.int8))
 
 
 def _check_agreement(network: Network, predictor: Predictor, catalogue: Catalogue, split: Split) -> None:

@@ -29,6 +29,7 @@ def model_readme(card: Card) -> str:
         "|---|---|",
         "| `card.json` | class names in order, preprocessing, recipe, data, results, versions |",
         "| `model.onnx` | pixels (N, 1, S, S) in [0, 1] -> logits, class activation maps, features |",
+        *(["| `model.int8.onnx` | the same in 8 bits; card.json has what it was held to |"] if card.int8 else []),
         "| `model.safetensors` | weights under torchvision's names |",
         "",
         "## Data",

@@ -23,7 +23,7 @@ from neurodense.data.catalogue import class_folders
 from neurodense.data.groups import read_groups, read_table
 from neurodense.data.split import Split, leaked, write_split
 from neurodense.errors import RunError
-from neurodense.inference.engine import usable_cores
+from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.cache import default_cache
