@@ -34,7 +34,7 @@ def measure_folder(model: Path, images: Path, files: int, rounds: int, out: Path
     paths = [found[k % len(found)] for k in range(files)]
     rows: dict[str, Any] = {}
     for precision in ("fp32", "bf16", "int8"):
-        predictor = Predictor(model, precision=precision, streams=MANY)  # type: ignore[arg-type]
+        predictor = Predictor(model, precision=precision, streams=MANY)
         pixels = np.stack([predictor.card.preprocess(read_image(path)) for path in paths[:64]])
         own, whole = [], []
         for number in range(rounds + 1):

@@ -21,7 +21,7 @@ from neurodense.scans.study import Failure
 
 @pytest.fixture(scope="module")
 def predictor(finished_run: Path) -> Predictor:
-    return Predictor(finished_run / "model")
+    return Predictor(finished_run / "model", precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,6 @@ class Engine:
         threads: In all; `usable_cores()` where None.
         streams: Runs that may go on at once, each with its share of the threads. 1 gives the answer to one run
             soonest, as many as threads the most images a second.
-
         cache: Folder in which OpenVINO keeps what it made of this graph, so that the next start is quicker.
 
     Attributes:

@@ -9,7 +9,7 @@ Each arrow holds a bounded number of things and no more is read until the oldest
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ def _results(items: _Batch, future: Future[Outputs | None]) -> Iterator[tuple[Lo
 
 def _batches(
     inputs: Iterable[Input], load: Callable[[Input], Loaded | Failure], batch: int
-) -> Iterator[list[Loaded | Failure]]:
+) -> Generator[list[Loaded | Failure]]:
     """Inputs, read and preprocessed, in lists of `batch` slices or somewhat more.
 
     Pictures are read ahead by two batches, in several threads; volumes by `_VOLUMES_AHEAD`, in one.

@@ -75,7 +75,6 @@ class Predictor:
         threads: Threads of the engine; `threads.usable_cores()` where None.
         streams: Runs of the graph that may go on at once and share the threads. 1 gives the answer for one image
             soonest; MANY, which is one for each thread, the most images a second.
-
         cache: Folder in which OpenVINO keeps what it made of a graph, by the graph's hash, so that the next start takes
             a tenth of a second for int8 in place of one. Nothing is kept where None.
 
