@@ -58,12 +58,13 @@ def engines_command(size: int, rounds: int, model: Path | None, out: Path) -> No
 @click.option("--images", type=_PATH, required=True, help="Folder of images.")
 @click.option("--files", default=2000, help="Files to predict; images are taken again where there are fewer.")
 @click.option("--rounds", default=3, help="Rounds in which engine and folder take turns.")
+@click.option("--size", type=int, help="Side of the input for which the weights are exported again; the model's own.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/folder.json"))
-def folder_command(model: Path, images: Path, files: int, rounds: int, out: Path) -> None:
+def folder_command(model: Path, images: Path, files: int, rounds: int, size: int | None, out: Path) -> None:
     """A folder of files against the engine's own rate; memory at 100 and 10,000 files; how soon the command starts."""
     from benchmarks import folder
 
-    folder.measure_folder(model, images, files, rounds, out)
+    folder.measure_folder(model, images, files, rounds, size, out)
 
 
 @main.command("faithfulness")

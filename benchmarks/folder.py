@@ -15,22 +15,59 @@ import numpy as np
 
 from benchmarks.machine import describe
 from neurodense import atomic
-from neurodense.inference.predictor import MANY, Predictor
+from neurodense.inference.card import read_card, sha256_of, write_card
+from neurodense.inference.predictor import GRAPH, INT8_GRAPH, MANY, Predictor
 from neurodense.scans.read import SUFFIXES
 from neurodense.scans.study import read_image
 
 _MEMORY = """
-import resource, sys
+import sys
 from neurodense.inference.predictor import MANY, Predictor
 predictor = Predictor(sys.argv[1], precision=sys.argv[2], streams=MANY)
 count = sum(1 for _ in predictor.predict(sys.argv[3:]))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # ru_maxrss starts at the parent's
+print(count, peak.split()[1])
 """
 
 
-def measure_folder(model: Path, images: Path, files: int, rounds: int, out: Path) -> None:
-    """Rates of `files` files in each precision against the engine's own, in turns; then memory and cold start."""
+def measure_folder(model: Path, images: Path, files: int, rounds: int, size: int | None, out: Path) -> None:
+    """Rates of `files` files in each precision against the engine's own, in turns; then memory and cold start.
+
+    With `size`, the model's weights are exported once more for inputs of that side: what it then answers is not what it
+    was validated for, how fast it answers is.
+    """
     found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if size is None:
+        _measure(model, found, files, rounds, out)
+        return
+    with tempfile.TemporaryDirectory() as room:
+        _resized(model, found, size, Path(room))
+        _measure(Path(room), found, files, rounds, out)
+
+
+def _resized(model: Path, found: list[Path], size: int, folder: Path) -> None:
+    """The model folder for inputs of another size, with an int8 graph that no gate has seen."""
+    import onnx
+
+    from neurodense.training.export import export_graph
+    from neurodense.training.network import Network
+    from neurodense.training.qdq import quantised
+    from neurodense.training.quantise import calibrate
+    from neurodense.training.weights import read_state
+
+    card = read_card(model)
+    preprocess = card.preprocess.model_copy(update={"size": size})
+    network = Network(len(card.classes), card.graph.dropout).eval()
+    network.load_state_dict(read_state(model / "model.safetensors"))
+    export_graph(network, size, folder / GRAPH)
+    chosen = found[:: max(1, len(found) // 64)]
+    ranges = calibrate(folder / GRAPH, [preprocess(read_image(path))[np.newaxis] for path in chosen])
+    (folder / INT8_GRAPH).write_bytes(quantised(onnx.load(folder / GRAPH), ranges).SerializeToString())
+    files = {name: sha256_of(folder / name) for name in (GRAPH, INT8_GRAPH)}
+    write_card(folder, card.model_copy(update={"preprocess": preprocess, "files": files}))
+
+
+def _measure(model: Path, found: list[Path], files: int, rounds: int, out: Path) -> None:
     paths = [found[k % len(found)] for k in range(files)]
     rows: dict[str, Any] = {}
     for precision in ("fp32", "bf16", "int8"):
@@ -53,6 +90,7 @@ def measure_folder(model: Path, images: Path, files: int, rounds: int, out: Path
         print(f"{name}: {seconds['median']:.2f} s (best {seconds['best']:.2f} s)")
     record = {
         "machine": describe(),
+        "size": read_card(model).preprocess.size,
         "files": files,
         "rounds": rounds,
         "rates": rows,

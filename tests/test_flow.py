@@ -75,7 +75,7 @@ def test_the_split_keeps_groups_together_and_can_be_given_back(finished_run: Pat
 
 
 def test_torch_and_the_graph_agree(finished_run: Path, phantoms: Path) -> None:
-    predictor = Predictor(finished_run / "model")
+    predictor = Predictor(finished_run / "model", precision="fp32")
     network = Network(4, 0.3)
     network.load_state_dict(read_state(finished_run / "model" / "model.safetensors"))
     network.eval()
