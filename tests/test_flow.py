@@ -234,4 +234,4 @@ def test_a_damaged_model_folder_is_an_error(finished_run: Path, tmp_path: Path, 
     else:
         (model / "card.json").write_text("{")
     with pytest.raises(neurodense.ModelError):
-        Predictor(model)
+        Predictor(model, precision="fp32")

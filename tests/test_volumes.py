@@ -18,7 +18,7 @@ from rich.console import Console
 import neurodense
 from neurodense.errors import DataError
 from neurodense.evaluation.predictions import read_predictions
-from neurodense.inference import predictor as module
+from neurodense.inference import pipeline
 from neurodense.inference.predictor import Prediction, Predictor
 from neurodense.inference.table import print_answers
 from neurodense.scans.scan import Study
@@ -153,19 +153,19 @@ def test_one_volume_is_read_at_a_time_and_few_wait(
         with lock:
             now, begun = now + 1, begun + 1
             most = max(most, now)
-            assert begun <= taken + 2 + module._VOLUMES_AHEAD + 16 / 3, "the answers must be taken first"
+            assert begun <= taken + 2 + predictor.streams + pipeline._VOLUMES_AHEAD, "the answers must be taken first"
         time.sleep(0.01)
         study = read_study(item, slices)  # type: ignore[arg-type]
         with lock:
             now -= 1
         return study
 
-    monkeypatch.setattr(module, "read_study", watched)
+    monkeypatch.setattr(pipeline, "read_study", watched)
     for answer in predictor.predict(paths, batch=3):
         assert isinstance(answer, Prediction)
         taken += 1
         time.sleep(0.05)
-        assert begun <= taken + 1 + module._VOLUMES_AHEAD
+        assert begun <= taken + predictor.streams + pipeline._VOLUMES_AHEAD
     assert (taken, most) == (9, 1)
 
 
