@@ -72,7 +72,7 @@ def measure(
 
     What `out` holds of the same model already, and is not measured now, stays.
     """
-    predictor = Predictor(model, threads=1)
+    predictor = Predictor(model, precision="fp32", threads=1)
     graph, card = Graph(predictor, model), predictor.card
     contestants = {**GRID_MAPS, _LAYER_CAM: layer_cam(model, card)}
     digest = card.files["model.onnx"]
