@@ -1,6 +1,7 @@
 """Engines: they agree, they say what is not to be had, they run from many threads, and nothing reaches the network."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -48,9 +49,9 @@ def test_every_engine_gives_what_torch_gives(
 def test_bf16_is_near_or_refused(finished_run: Path, pixels: np.ndarray) -> None:
     pytest.importorskip("openvino")
     exact = Predictor(finished_run / "model", precision="fp32")
-    from neurodense.inference.openvino_engine import import_openvino
+    from neurodense.inference.openvino_engine import the_core
 
-    if "BF16" not in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(EngineError, match="no bf16"):
             Predictor(finished_run / "model", engine="openvino", precision="bf16")
         return
@@ -96,6 +97,25 @@ def test_what_is_no_graph_is_an_error(tmp_path: Path, name: engines.EngineName) 
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ModelError, match="cannot be loaded"):
         Engine(tmp_path / "model.onnx", name)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there are no such signals")
+def test_signals_are_survived_after_engines_have_gone(finished_run: Path) -> None:
+    """As when a fold's engines are gone and the next fold's loaders end: see inference/openvino_engine.py."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from neurodense.inference.engine import Engine\n"
+        "graph = Path(sys.argv[1])\n"
+        "first, second = Engine(graph), Engine(graph)\n"
+        "del first\n"
+        "del second\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    words = [sys.executable, "-c", code, str(finished_run / "model" / "model.onnx")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_unknown_engine_on_the_command_line(finished_run: Path, phantoms: Path, command: list[str]) -> None:

@@ -3,6 +3,11 @@
 `import openvino` also imports its model converter, and that imports openvino_telemetry, which can send what it is told
 to Intel. Neither is needed to run a graph, so both are kept out: nothing here can reach the network, and the import
 takes half the time.
+
+There is one `Core` in a process, and it is never let go. Each one gives its thread a stack for signal handlers, frees
+it when it goes, and puts back the one it found. Of two that go in the order they came, the second puts back the freed
+stack of the first, and the next signal that Python handles, such as the end of a child process, ends the process
+(`SigAltStackSetup`, pull request 11894 of openvinotoolkit/openvino; seen with 2026.4.1).
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -26,11 +32,10 @@ _CONVERTER = "openvino.tools.ovc"
 
 
 def load_openvino(
-    graph: Path, outputs: Sequence[str], precision: str, threads: int, streams: int, cache: Path | None = None
+    graph: Path, outputs: Sequence[str], precision: str, threads: int, streams: int, kept: Path | None = None
 ) -> Run:
     """See `engine.load`."""
-    openvino = import_openvino()
-    core = openvino.Core()
+    core = the_core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError("This CPU has no bf16 instructions.", "--precision fp32, or int8 where the model has it")
     settings = {
@@ -40,11 +45,11 @@ def load_openvino(
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "ENABLE_CPU_PINNING": False,  # pinned threads of two processes in one container would share a core
     }
-    if cache is not None:
+    if kept is not None:
         with suppress(OSError):
-            cache.mkdir(parents=True, exist_ok=True)
-        if os.access(cache, os.W_OK):  # a home that cannot be written to costs time, not the answer
-            settings["CACHE_DIR"] = str(cache)
+            kept.mkdir(parents=True, exist_ok=True)
+        if os.access(kept, os.W_OK):  # a home that cannot be written to costs time, not the answer
+            settings["CACHE_DIR"] = str(kept)
     try:
         compiled = core.compile_model(str(graph), "CPU", settings)
     except RuntimeError as error:
@@ -63,6 +68,12 @@ def load_openvino(
             idle.put(request)
 
     return run
+
+
+@cache
+def the_core() -> Any:
+    """The process's one `openvino.Core`."""
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:
