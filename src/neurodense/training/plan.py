@@ -11,7 +11,8 @@ from neurodense.data.catalogue import Catalogue
 from neurodense.data.folds import fold_records, train_on_all
 from neurodense.data.groups import GroupTable
 from neurodense.data.sources import leave_out
-from neurodense.data.split import PARTS, Split, alone, leaked, read_split, split_records
+from neurodense.data.split import PARTS, Split, alone, leaked, split_records
+from neurodense.data.split_table import read_split
 from neurodense.errors import DataError
 from neurodense.screen import Screen
 

@@ -21,7 +21,8 @@ from typing import Literal
 
 from neurodense.data.catalogue import class_folders
 from neurodense.data.groups import read_groups, read_table
-from neurodense.data.split import Split, leaked, write_split
+from neurodense.data.split import Split, leaked
+from neurodense.data.split_table import write_split
 from neurodense.errors import RunError
 from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
