@@ -41,7 +41,7 @@ class Setting:
     """What a fit needs besides network and recipe.
 
     Attributes:
-        images: Training images, then validation images.
+        images: Training images, then validation images; of these each is of one class.
         train_count: How many of them are training images.
         seed: Of everything random.
         arithmetic: Device and precision.
@@ -201,7 +201,7 @@ class Fit:
         order = [shuffled[first : first + size] for first in range(0, count, size)]
         view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
         known = setting.images.targets[: setting.train_count]
-        loss_of = Loss(recipe, stage, known, len(setting.images.classes), setting.arithmetic)
+        loss_of = Loss(recipe, stage, known, setting.images.allowed, setting.arithmetic)
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:
