@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from benchmarks.maps import GRID_MAPS, Graph, Map, layer_cam
 from neurodense import atomic
-from neurodense.data.split import Part, read_part
+from neurodense.data.split import Part
+from neurodense.data.split_table import read_part
 from neurodense.inference.explain import enlarge
 from neurodense.inference.predictor import Predictor
 from neurodense.scans.nifti import read_nifti

@@ -21,7 +21,7 @@ from benchmarks.recipe import copy_some
 from neurodense import atomic
 from neurodense.data.catalogue import scan_folder
 from neurodense.data.folds import fold_records
-from neurodense.data.split import write_split
+from neurodense.data.split_table import write_split
 from neurodense.training.precision import PrecisionName
 from neurodense.training.run import train
 

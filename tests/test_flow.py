@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import neurodense
-from neurodense.data.split import read_split
+from neurodense.data.split_table import read_split
 from neurodense.inference.card import read_card
 from neurodense.inference.predictor import Prediction, Predictor
 from neurodense.scans.read import read_scan

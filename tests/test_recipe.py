@@ -78,6 +78,7 @@ def test_notebook_is_the_published_recipe_fact_by_fact():
     assert recipe.views == 1
     assert recipe.label_smoothing == 0
     assert recipe.class_weights == "none"
+    assert recipe.balance == "none"
     assert [stage.epochs for stage in recipe.stage] == [10, 5, 5, 3]
     assert recipe.epochs == 23
     assert [stage.learning_rate for stage in recipe.stage] == [1e-4, 1e-5, 1e-5, 1e-5]
@@ -219,6 +220,7 @@ def test_unknown_keys(content, parts):
         (text("dropout = true"), ["'dropout'", "valid number", "got True"]),
         (text("weights = 'mine.pth'"), ["'weights'", "'imagenet' or 'none'", "got 'mine.pth'"]),
         (text("class_weights = [1, 2]"), ["'class_weights'", "'none' or 'balanced'", "got [1, 2]"]),
+        (text("balance = 'source'"), ["'balance'", "'none' or 'group'", "got 'source'"]),
         (text("[augment]\nflip = 1"), ["'augment.flip'", "valid boolean", "got 1"]),
         (text("[augment]\nscale = -0.1"), ["'augment.scale'", "greater than or equal to 0", "got -0.1"]),
         (text("augment = 3"), ["'augment': must be a table, [augment], got 3"]),

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from neurodense.data.catalogue import Catalogue, Record, in_order
-from neurodense.data.split import PARTS, VALIDATION_SHARE, Split, read_split, split_records, write_split
+from neurodense.data.split import PARTS, VALIDATION_SHARE, Split, split_records
+from neurodense.data.split_table import read_split, write_split
 from neurodense.errors import DataError
 
 SEEDS = st.integers(0, 2**32)

@@ -37,7 +37,7 @@ def run_demo(out: str | Path, *, seed: int = 0, screen: Screen | None = None) ->
         DataError: OUT/data holds something else.
         MissingExtra: The training libraries are not installed.
     """
-    from neurodense.data.split import read_part
+    from neurodense.data.split_table import read_part
     from neurodense.inference.predictor import Prediction, Predictor
     from neurodense.screen import Screen as Screens
     from neurodense.training.run import resume, train

@@ -19,7 +19,7 @@ def quantise(model: Path, data: Path, split: Path) -> None:
     Images of the training part give the ranges. On the validation part macro F1 may fall by 0.3 points at most and the
     recall of each class by 1 point, else MODEL stays as it is.
     """
-    from neurodense.data.split import read_part
+    from neurodense.data.split_table import read_part
     from neurodense.screen import Screen
     from neurodense.training.quantise import quantise as add_int8
     from neurodense.training.quantise import summary

@@ -21,6 +21,12 @@ from neurodense.cli.options import PATH
 @click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
 @click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
 @click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="Test on one source, by a column of --groups or path.")
+@click.option(
+    "--partial",
+    multiple=True,
+    metavar="FOLDER=CLASS,CLASS",
+    help="Train on this folder too: each of its images is of one of these classes. May be given several times.",
+)
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
@@ -37,6 +43,7 @@ def train(
     continue_epochs: int | None,
     no_cache: bool,
     cache: Path | None,
+    partial: tuple[str, ...],
     **options: Any,
 ) -> None:
     r"""Train on DATA, one sub-folder a class, and measure the result on images kept apart.
@@ -45,6 +52,7 @@ def train(
     neurodense train DATA --out RUN --groups groups.csv
     neurodense train DATA --out RUN --groups groups.csv --folds 5 --final
     neurodense train DATA --out RUN --groups groups.csv --leave-out source=br35h
+    neurodense train DATA --out RUN --partial unsorted=glioma,meningioma,pituitary
     neurodense train --resume RUN
     neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
     neurodense train --resume RUN --continue-epochs 3
@@ -58,24 +66,26 @@ def train(
     elif data is None or out is None:
         raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
 
+    from neurodense.data.partial import parse_partial
     from neurodense.screen import Screen
     from neurodense.training import run
 
-    screen = Screen.on_stderr()
+    screen, folders = Screen.on_stderr(), parse_partial(partial)
     if resume is not None:
         changes = {name: options[name] for name in ("workers", "mirror")}
         if click.get_current_context().get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
             changes["device"] = options["device"]
         kept: Path | Literal[False] | None = False if no_cache else cache
-        run.resume(resume, continue_epochs=continue_epochs or 0, data=data, cache=kept, screen=screen, **changes)
+        changes |= {"data": data, "partial": folders, "cache": kept, "screen": screen}
+        run.resume(resume, continue_epochs=continue_epochs or 0, **changes)
     elif data is not None and out is not None:
-        run.train(data, out, cache=False if no_cache else cache, screen=screen, **options)
+        run.train(data, out, partial=folders, cache=False if no_cache else cache, screen=screen, **options)
 
 
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
     context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
-    allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror"}
+    allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror", "partial"}
     options = {p.name: p.opts[0] for p in context.command.params if p.name is not None and p.name not in allowed}
     given = [option for name, option in options.items() if context.get_parameter_source(name) is typed]
     if given:

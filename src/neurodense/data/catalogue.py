@@ -17,6 +17,8 @@ from neurodense.scans.find import find_files
 from neurodense.scans.study import is_image, looked_for, read_image
 
 PART_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+PARTIAL = "partial:"
+"""What the path of an image begins with that is not in the folder of classes: see `partial.py`."""
 _NO_TEXT = "is not UTF-8, or holds control characters"
 
 
@@ -172,6 +174,10 @@ def class_folders(root: Path) -> tuple[str, ...]:
     for name in names:
         if not is_text(name):
             raise DataError(f"The name of class folder {name!r} of {root} {_NO_TEXT}.", "Rename it.")
+        if name.startswith(PARTIAL):
+            raise DataError(
+                f"Class folder {name!r} of {root} begins as tables name images of other folders.", "Rename it."
+            )
         if (twin := folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)) != name:
             raise DataError(
                 f"Class folders {twin!r} and {name!r} of {root} differ by case only.",

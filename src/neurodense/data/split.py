@@ -7,18 +7,15 @@ that brings every class it holds nearer to its share.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, get_args
 
-from neurodense.atomic import replacing
 from neurodense.data.catalogue import Catalogue, Record, in_order
-from neurodense.data.groups import comparable, numbered_rows
+from neurodense.data.groups import comparable
 from neurodense.errors import DataError
 
 Part = Literal["train", "validation", "test"]
@@ -41,11 +38,13 @@ class Split:
         by: "group" when whole groups were moved, "image" when every image stood alone, "file" when a table was given,
             "source" when one source was left out as the test part.
         target: Share of each class that each part was to get; empty where it is not ours to choose.
+        partial: Likewise the records whose class is only partly known; `parts`, and all that is counted, is without.
     """
 
     parts: Mapping[Part, tuple[Record, ...]]
     by: SplitBy
     target: Mapping[Part, float] = field(default_factory=dict)
+    partial: Mapping[Part, tuple[Record, ...]] = field(default_factory=lambda: dict.fromkeys(PARTS, ()))
 
     @property
     def grouped(self) -> bool:
@@ -197,91 +196,3 @@ def _take(
         in_order(record for record in records if record.group not in taken),
         in_order(record for record in records if record.group in taken),
     )
-
-
-def write_split(split: Split, path: str | Path) -> None:
-    """Write path,label,group,part,sha256, in the order of `catalogue.in_order`, whole or not at all."""
-    part_of = {record: part for part, records in split.parts.items() for record in records}
-    rows = [(r.path, r.label, r.group, part_of[r], r.sha256) for r in in_order(part_of)]
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("path", "label", "group", "part", "sha256"))
-        writer.writerows(rows)
-
-
-def read_split(path: str | Path, catalogue: Catalogue, seed: int, validation_share: float = VALIDATION_SHARE) -> Split:
-    """Read a table with columns path and part (train, validation or test) as the split of `catalogue`.
-
-    Images that the table does not list are in no part. Without validation rows, validation is carved from training.
-
-    Raises:
-        DataError: Columns or images are missing, a part has another name, a label or a file differs, an image is
-            listed twice, or a group has images in two parts. That a class is in every part is for a training to check.
-    """
-    path = Path(path)
-    rows = numbered_rows(path)
-    if not {"path", "part"} <= (columns := rows[0][1].keys()):
-        raise DataError(
-            f"{path} has the columns {', '.join(columns)}; 'path' and 'part' are needed.",
-            "The first line of the file must name the columns, with commas between them: path,label,group,part",
-        )
-    record_of = {comparable(record.path): record for record in catalogue.records}
-    parts: dict[Part, list[Record]] = {part: [] for part in PARTS}
-    side: dict[str, tuple[str, str]] = {}  # group -> (part, path) first seen
-    listed: set[str] = set()
-    for number, row in rows:
-        name, part, label, sha256 = (row.get(key, "").strip() for key in ("path", "part", "label", "sha256"))
-        name = comparable(name)
-        if part not in PARTS:
-            raise DataError(f"{path}, line {number}: part is {part!r}; allowed are {', '.join(PARTS)}.")
-        if name not in record_of:
-            raise DataError(f"{path}, line {number}: {name} is no readable image of {catalogue.root}.")
-        if name in listed:
-            raise DataError(f"{path}, line {number}: {name} is listed twice.")
-        listed.add(name)
-        record = record_of[name]
-        if label and comparable(label) != comparable(record.label):
-            raise DataError(f"{path}, line {number}: {name} is labelled {label!r}, its folder says {record.label!r}.")
-        if sha256 and sha256 != record.sha256:
-            raise DataError(
-                f"{path}, line {number}: {name} is not the file it was when the split was written.",
-                "Leave out the sha256 column to split the new file the same way.",
-            )
-        group = row.get("group", "").strip()
-        if catalogue.grouped or comparable(group) in {"", comparable(record.group)}:
-            group = record.group
-        if (first := side.setdefault(group, (part, name)))[0] != part:
-            raise DataError(
-                f"{path}, line {number}: group {group!r} has {name} in {part} and {first[1]} in {first[0]}.",
-                "Keep each group in one part, or leave out --groups and the group column to split by image.",
-            )
-        parts[part].append(Record(record.path, record.label, group, record.sha256))
-    train, validation, test = (in_order(parts[part]) for part in PARTS)
-    if train and not validation:
-        train, validation = carve(train, f"{seed}:validation", validation_share)
-    return Split({"train": train, "validation": validation, "test": test}, "file")
-
-
-def read_part(path: str | Path, root: str | Path, part: Part) -> tuple[Record, ...]:
-    """The records of one part of a table, without a look at the other images: they may not even be there.
-
-    The label is the class folder's name; the group is the table's, where it has one.
-
-    Raises:
-        DataError: `root` is no folder, columns are missing, or the table puts no image into the part.
-    """
-    if not Path(root).is_dir():
-        raise DataError(f"{root} is not a folder.", "Give the folder that the split's paths are relative to.")
-    rows = numbered_rows(Path(path))
-    if not {"path", "part"} <= (columns := rows[0][1].keys()):
-        raise DataError(f"{path} has the columns {', '.join(columns)}; 'path' and 'part' are needed.")
-    records = [
-        Record(name, name.partition("/")[0], row.get("group") or name, row.get("sha256", ""))
-        for _, row in rows
-        for name in (row["path"].replace("\\", "/"),)
-        if row["part"].strip() == part
-    ]
-    if not records:
-        found = ", ".join(sorted({row["part"].strip() for _, row in rows}))
-        raise DataError(f"{path} puts no image into the {part} part; it has {found}.")
-    return in_order(records)

@@ -11,7 +11,8 @@ import numpy as np
 
 from neurodense import atomic
 from neurodense.data.catalogue import Record
-from neurodense.data.split import PARTS, Part, read_part
+from neurodense.data.split import PARTS, Part
+from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure

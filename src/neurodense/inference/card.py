@@ -36,12 +36,28 @@ class Graph(_Part):
     dropout: float = Field(description="Dropout before the classifier while training.")
 
 
+class CalledPart(_Part):
+    """What the model calls held back images that are each of some of its classes."""
+
+    images: int
+    allowed: int = Field(description="Of how many the most probable class is one that may be.")
+
+
+class PartlyLabelled(_Part):
+    """A folder of images whose class is only partly known."""
+
+    name: str = Field(description="Name of the folder.")
+    classes: tuple[str, ...] = Field(description="The classes that its images may be of.")
+    counts: dict[str, int] = Field(description="Images in each part.")
+    called: dict[str, CalledPart] = Field({}, description="Of the images that validated and tested.")
+
+
 class Data(_Part):
     """What the model was trained on."""
 
     name: str = Field(description="Name of the folder.")
     synthetic: bool = Field(description="True when the images were made by a computer.")
-    manifest_sha256: str = Field(description="Hash over path, label and file hash of every image of the three parts.")
+    manifest_sha256: str = Field(description="Hash over path, label and file hash of every image of the parts.")
     counts: dict[str, dict[str, int]] = Field(description="Images of each class in each part.")
     groups: dict[str, int] | None = Field(description="Groups in each part; None when groups are not known.")
     split_by: Literal["group", "image", "file", "source"] = Field(
@@ -54,6 +70,9 @@ class Data(_Part):
         None, description="Test images with an image of their group in training; None when groups are not known."
     )
     left_out: str | None = Field(None, description="The source that is the test part, as --leave-out was given.")
+    partial: tuple[PartlyLabelled, ...] = Field(
+        (), description="Folders of images whose class is only partly known; all that is counted above is without them."
+    )
     seed: int
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -10,14 +11,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neurodense.training.activations import Activations, Views, run_prefix
-from neurodense.training.augment import augment_views
+from neurodense.training.augment import augment_views, generator_of
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
+from neurodense.training.recipe import Balance
 from neurodense.training.store import RowStore
 
 Batch = tuple[Tensor, Tensor]
-"""What enters the suffix, on the device; class indices (N,) int64, on the device."""
+"""What enters the suffix, on the device; labels (N,) int64 as `ImageRecords.targets` has them, on the device."""
 
 
 class Source(Protocol):
@@ -36,6 +38,26 @@ def view_of_epoch(epoch: int, cut: int, views: int, augmented: bool) -> int:
     if not augmented:
         return 0
     return 1 + (epoch % views if cut else epoch)
+
+
+def epoch_order(groups: Sequence[str], size: int, balance: Balance, *key: str | int) -> list[list[int]]:
+    """Batches of indices of an epoch: each image once, or as many draws with replacement.
+
+    Args:
+        groups: Group of each image.
+        size: Images in a batch; the last may have fewer.
+        balance: "none" takes each image once; "group" draws a group for each place, each with the same chance, and one
+            of its images.
+        key: Seeds the order.
+    """
+    count, generator = len(groups), generator_of(*key)
+    if balance == "group":
+        size_of = Counter(groups)
+        chances = torch.tensor([1 / size_of[group] for group in groups], dtype=torch.float64)
+        drawn = torch.multinomial(chances, count, replacement=True, generator=generator).tolist()
+    else:
+        drawn = torch.randperm(count, generator=generator).tolist()
+    return [drawn[first : first + size] for first in range(0, count, size)]
 
 
 class _Rows(Dataset[Batch]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neurodense.evaluation.metrics import Metrics
+from neurodense.evaluation.partial import either
 from neurodense.training.sheet import RunSheet
 
 _GROUPS = {
@@ -37,6 +38,12 @@ def caveats(sheet: RunSheet, metrics: Metrics | None) -> list[str]:
         )
     else:
         said += _GROUPS[sheet.groups_from]
+    for one in sheet.partial:
+        said.append(
+            f"Images of {one.name} trained too, of which only is known that each shows {either(one.classes)}. So what "
+            "is counted on those held back stands for that source, and no longer for one that training never saw; a "
+            "model that called every image so would be right on all of them."
+        )
     if sheet.left_out is not None:
         said.append(
             f"The test part is one source, {sheet.left_out}, that training did not see. It stands for other sources as "
@@ -44,8 +51,9 @@ def caveats(sheet: RunSheet, metrics: Metrics | None) -> list[str]:
         )
     else:
         said.append(
-            "All images come from one folder. A score inside one collection does not show that the model sees the "
-            "tumour and not the source; measure it on another collection as well, or leave one out: --leave-out."
+            f"All {'test ' if sheet.partial else ''}images come from one folder. A score inside one collection does "
+            "not show that the model sees the tumour and not the source; measure it on another collection as well, or "
+            "leave one out: --leave-out."
         )
     if sheet.unreadable:
         said.append(f"{len(sheet.unreadable)} images could not be read and are left out; run.json names them.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neurodense.data.catalogue import Record
+from neurodense.data.partial import Partial, file_of, owner
 from neurodense.errors import ScanError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.study import read_image
@@ -21,24 +23,42 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
     Attributes:
         classes: Class names in order.
         class_to_idx: Index of each class name.
-        samples: (full path, class index) of each image.
-        targets: Class index of each image.
+        samples: (full path, label) of each image.
+        targets: Label of each image: the index of its class, or of a row of `allowed` that follows.
+        allowed: bool (labels, classes): the classes that each label stands for; of a class, it alone.
         hashes: sha256 of each image's file.
+        groups: Group of each image.
     """
 
-    def __init__(self, root: Path, classes: Sequence[str], records: Sequence[Record], preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        root: Path,
+        classes: Sequence[str],
+        records: Sequence[Record],
+        preprocess: Preprocess,
+        partial: Sequence[Partial] = (),
+    ) -> None:
         self.classes = list(classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        self.samples = [(str(root / record.path), self.class_to_idx[record.label]) for record in records]
+        labels: dict[tuple[str, ...], int] = {(name,): index for name, index in self.class_to_idx.items()}
+        for one in partial:
+            labels.setdefault(one.classes, len(labels))
+        self.allowed = np.array([[name in label for name in classes] for label in labels])
+        self.samples: list[tuple[str, int]] = []
+        for record in records:
+            folder = owner(record, partial)
+            label = labels[(record.label,) if folder is None else folder.classes]
+            self.samples.append((str(file_of(record, root, partial)), label))
         self.targets = [target for _, target in self.samples]
         self.hashes = [record.sha256 for record in records]
+        self.groups = [record.group for record in records]
         self._preprocess = preprocess
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Pixels (1, S, S) float32 in [0, 1], and the class index.
+        """Pixels (1, S, S) float32 in [0, 1], and the label.
 
         Raises:
             ScanError: The file can no longer be read.
@@ -50,7 +70,7 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
 def image_batches(
     images: ImageRecords, order: Sequence[list[int]], workers: int, *, pin: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Decode images in worker processes: pixels (N, 1, S, S) and class indices (N,) for each list in `order`.
+    """Decode images in worker processes: pixels (N, 1, S, S) and labels (N,) for each list in `order`.
 
     Raises:
         ScanError: A file can no longer be read.

@@ -66,9 +66,10 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
     preprocess = Preprocess(size=recipe.image_size)
     seed_everything(sheet.seed)
     network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
-    records = (*split.parts["train"], *split.parts["validation"])
-    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess)
-    setting = Setting(images, len(split.parts["train"]), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
+    training = (*split.parts["train"], *split.partial["train"])
+    records = (*training, *split.parts["validation"])
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess, sheet.partial)
+    setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
     cache = Path(sheet.cache) if sheet.cache else None
     views = Views(sheet.seed, recipe.augment)
     activations = Activations(cache, network, preprocess, arithmetic, views, screen) if cache else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import torch
 
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
+from neurodense.data.partial import Partial, options_of
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
+from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, either, facts_of
 from neurodense.evaluation.report import write_report
-from neurodense.inference.card import Card, Data, Graph, read_card, sha256_of, write_card
+from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
 from neurodense.inference.predictor import MANY, Predictor
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.study import read_image
@@ -79,13 +82,19 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
     metrics = evaluation.metrics.as_dict() if evaluation else None
+    calls = call_partial(predictor, sheet.partial, split.partial, screen)
     measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
-    card = read_card(staging).model_copy(update={"metrics": metrics, "measured_with": measured})
+    data = card.data.model_copy(update={"partial": _partial(sheet.partial, split, calls)})
+    card = read_card(staging).model_copy(update={"metrics": metrics, "measured_with": measured, "data": data})
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
     figures = _evaluation(run, sheet, evaluation, history, screen) if evaluation else []
-    _report(run, sheet, card, evaluation, history, figures)
+    if sheet.partial:
+        atomic.write_json(run / "evaluation" / "partial.json", calls_as_dict(sheet.partial, calls))
+    for title, line in facts_of(sheet.partial, calls).items():
+        screen.say(f"{title}: {line}")
+    _report(run, sheet, card, evaluation, history, figures, calls)
     screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
     return run / "model"
 
@@ -132,19 +141,37 @@ def _card(
         data=Data(
             name=Path(sheet.data).name,
             synthetic=sheet.synthetic,
-            manifest_sha256=catalogue.manifest_sha256,
+            manifest_sha256=replace(
+                catalogue, records=(*catalogue.records, *(r for part in PARTS for r in split.partial[part]))
+            ).manifest_sha256,
             counts={part: dict(counts) for part, counts in split.counts(sheet.classes).items()},
             groups=groups if split.grouped else None,
             split_by=sheet.split_by,
             groups_from=sheet.groups_from,
             leaked=sheet.leaked,
             left_out=sheet.left_out,
+            partial=_partial(sheet.partial, split, {}),
             seed=sheet.seed,
         ),
         validation={key: row[key] for key in row if key.startswith("validation_")},
         history=tuple(history),
         versions=versions(),
         files={},
+    )
+
+
+def _partial(partial: Sequence[Partial], split: Split, calls: Calls) -> tuple[PartlyLabelled, ...]:
+    return tuple(
+        PartlyLabelled(
+            name=one.name,
+            classes=one.classes,
+            counts={part: len(one.of(split.partial[part])) for part in PARTS},
+            called={
+                part: CalledPart(images=called.images, allowed=called.allowed)
+                for part, called in calls.get(one.name, {}).items()
+            },
+        )
+        for one in partial
     )
 
 
@@ -191,6 +218,7 @@ def _report(
     evaluation: Evaluation | None,
     history: Sequence[dict[str, Any]],
     figures: Sequence[Figure],
+    calls: Calls,
 ) -> None:
     metrics, data = evaluation.metrics if evaluation else None, card.data
     total = {part: sum(data.counts[part].values()) for part in PARTS}
@@ -205,6 +233,10 @@ def _report(
         if card.recipe["keep"] == "best"
         else f"It was trained on {total['train']:,} images; the last epoch is kept.",
     ]
+    summary += [
+        f"{one.counts['train']:,} images of {one.name} were trained on too, each known to be {either(one.classes)}."
+        for one in data.partial
+    ]
     scores = (
         {
             "Test images": f"{metrics.n:,}",
@@ -217,6 +249,7 @@ def _report(
     )
     facts = {
         **scores,
+        **facts_of(sheet.partial, calls),
         "Recipe": str(card.recipe["name"]),
         "Kept epoch": f"{card.kept_epoch} of {len(history)}",
         "Starting weights": card.weights_origin,
@@ -226,7 +259,8 @@ def _report(
     }
     again = [
         "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
-        f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}",
+        f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}"
+        + options_of(sheet.partial),
         "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
     ]
     write_report(

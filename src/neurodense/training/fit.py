@@ -23,7 +23,7 @@ from neurodense.screen import Screen, duration
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.activations import Activations, Views, shared_cuts
 from neurodense.training.augment import generator_of
-from neurodense.training.batches import CachedSource, PlainSource, Source, view_of_epoch
+from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, view_of_epoch
 from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.journal import Journal
@@ -41,7 +41,7 @@ class Setting:
     """What a fit needs besides network and recipe.
 
     Attributes:
-        images: Training images, then validation images.
+        images: Training images, then validation images; of these each is of one class.
         train_count: How many of them are training images.
         seed: Of everything random.
         arithmetic: Device and precision.
@@ -196,12 +196,11 @@ class Fit:
     ) -> tuple[float, int]:
         """One epoch of training: mean loss over images, and the view it was trained on."""
         setting, recipe, total_epoch = self.setting, self.recipe, self.position.total_epoch
-        count, size = setting.train_count, recipe.batch_size
-        shuffled = torch.randperm(count, generator=generator_of(setting.seed, "order", index, epoch)).tolist()
-        order = [shuffled[first : first + size] for first in range(0, count, size)]
+        groups = setting.images.groups[: setting.train_count]
+        order = epoch_order(groups, recipe.batch_size, recipe.balance, setting.seed, "order", index, epoch)
         view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
         known = setting.images.targets[: setting.train_count]
-        loss_of = Loss(recipe, stage, known, len(setting.images.classes), setting.arithmetic)
+        loss_of = Loss(recipe, stage, known, setting.images.allowed, setting.arithmetic)
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:

@@ -25,8 +25,10 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
+from neurodense.data.partial import options_of
 from neurodense.evaluation.evaluate import Evaluation, write_evaluation
 from neurodense.evaluation.metrics import Metrics, measure
+from neurodense.evaluation.partial import Called, Calls, calls_as_dict, facts_of, pool_calls
 from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.report import write_report
 from neurodense.scans.study import Failure
@@ -64,9 +66,16 @@ def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen, *, checked
             )
             split = recorded_split(run / name, own)
             if not checked:  # the folds part the same files
-                check_files(run, Path(sheet.data), split, screen)
+                check_files(run, Path(sheet.data), split, sheet.partial, screen)
                 checked = True
-            own = replace(own, data=sheet.data, device=sheet.device, workers=sheet.workers, cache=sheet.cache)
+            own = replace(
+                own,
+                data=sheet.data,
+                device=sheet.device,
+                workers=sheet.workers,
+                cache=sheet.cache,
+                partial=sheet.partial,
+            )
             execute(run / name, own, split, push, screen)
     _together(run, sheet, names, screen)
     replace(sheet, finished=True).save(run)
@@ -91,14 +100,31 @@ def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) 
             "figures": figures,
         },
     )
+    calls = _pooled_calls(run, sheet, names)
+    if sheet.partial:
+        atomic.write_json(run / "evaluation" / "partial.json", calls_as_dict(sheet.partial, calls))
     note = "synthetic images" if sheet.synthetic else ""
     subject = f"{len(names)} folds, each image tested once"
     drawn = write_evaluation(whole, run / "evaluation", subject=subject, note=note)
-    _report(run, sheet, names, whole, figures, drawn)
+    _report(run, sheet, names, whole, figures, drawn, calls)
     screen.say(f"{len(names)} folds, {whole.metrics.n:,} images, each tested once:")
     for line in table(figures, whole.metrics.labels):
         screen.say(line)
+    for title, fact in facts_of(sheet.partial, calls).items():
+        screen.say(f"  {title}: {fact}")
     screen.say(f"figures: {run / 'folds.json'}   report: {run / 'report' / 'index.html'}")
+
+
+def _pooled_calls(run: Path, sheet: RunSheet, names: Sequence[str]) -> Calls:
+    """What the folds together call the images whose class is only partly known, each image by the fold it tests."""
+    if not sheet.partial:
+        return {}
+    each = [json.loads((run / name / "evaluation" / "partial.json").read_text(encoding="utf-8")) for name in names]
+    tested = {
+        one.name: [fold[one.name]["parts"]["test"] for fold in each if "test" in fold[one.name]["parts"]]
+        for one in sheet.partial
+    }
+    return {name: {"test": pool_calls(map(Called.from_dict, found))} if found else {} for name, found in tested.items()}
 
 
 def pool(folds: Sequence[Predictions]) -> Predictions:
@@ -175,6 +201,7 @@ def _report(
     whole: Evaluation,
     figures: Mapping[str, Mapping[str, Any]],
     drawn: Sequence[tuple[str, Path, str]],
+    calls: Calls,
 ) -> None:
     metrics = whole.metrics
     accuracy, macro = figures["accuracy"], figures["macro.f1"]
@@ -191,6 +218,7 @@ def _report(
         title: f"{row['pooled']:.4f}; {row['mean']:.4f} ± {row['sd']:.4f}"
         for title, row in (("Accuracy", accuracy), ("Macro F1", macro), ("Loss (nats)", figures["loss"]))
     }
+    facts |= facts_of(sheet.partial, calls)
     for k, name in enumerate(names):
         facts[name] = f"accuracy {accuracy['folds'][k]:.4f}, macro F1 {macro['folds'][k]:.4f}"
     facts |= {
@@ -203,6 +231,7 @@ def _report(
     extra = " --final" if sheet.final else ""
     extra += " --groups CSV" if sheet.groups_from == "table" else ""
     extra += " --split-by image" if sheet.split_by == "image" else ""
+    extra += options_of(sheet.partial)
     write_report(
         run / "report" / "index.html",
         title=f"neurodense: {run.resolve().name}, {len(names)} folds"

@@ -1,4 +1,10 @@
-"""The loss of one training batch: cross-entropy, with what the recipe adds to it."""
+"""The loss of one training batch: cross-entropy, with what the recipe adds to it, and for labels that are partly known.
+
+Of an image whose class is only known to be one of a set S, the likelihood is the sum of the probabilities of S, and the
+loss its negative logarithm, -log sum_{k in S} p_k: the likelihood that Jin and Ghahramani maximise (Learning with
+Multiple Labels, NIPS 2002), and the classifier-consistent loss of Feng et al. (Provably Consistent Partial-Label
+Learning, NeurIPS 2020). Where S is one class it is cross-entropy.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,25 +25,28 @@ class Loss:
     """Cross-entropy with label smoothing, class weights and mixup, each where the recipe has it.
 
     Mixup (Zhang et al., 2018): every image of a batch is blended with another one of it, x' = s x + (1 - s) x_other,
-    with one s from Beta(mixup, mixup) for the whole batch, and the loss is s times that of its own class plus 1 - s
+    with one s from Beta(mixup, mixup) for the whole batch, and the loss is s times that of its own label plus 1 - s
     times that of the other's. Behind a frozen prefix it is feature maps that are blended.
 
     Args:
         recipe: Says what is added,
         stage: and so does the stage.
-        targets: Class indices of the training images: what class weights are counted from.
-        classes: Number of classes.
+        targets: Labels of the training images. Class weights are counted from those that are one class.
+        allowed: bool (labels, classes): the classes that each label stands for. The first labels are the classes
+            themselves, in order, so that these rows are the identity.
         arithmetic: Device, and the precision of the forward pass.
     """
 
     def __init__(
-        self, recipe: Recipe, stage: Stage, targets: Sequence[int], classes: int, arithmetic: Arithmetic
+        self, recipe: Recipe, stage: Stage, targets: Sequence[int], allowed: NDArray[np.bool_], arithmetic: Arithmetic
     ) -> None:
         self.smoothing, self.mixup, self.arithmetic = recipe.label_smoothing, stage.mixup, arithmetic
+        classes = allowed.shape[1]
+        self.allowed = torch.tensor(allowed, device=arithmetic.device) if len(allowed) > classes else None
         self.weights = None
         if recipe.class_weights == "balanced":  # N / (classes x n of the class), as scikit-learn has it
-            counts = np.bincount(targets, minlength=classes)
-            weights = len(targets) / (classes * counts)
+            known = [target for target in targets if target < classes]
+            weights = len(known) / (classes * np.bincount(known, minlength=classes))
             self.weights = torch.tensor(weights, dtype=torch.float32, device=arithmetic.device)
 
     def __call__(self, network: Callable[[Tensor], Tensor], x: Tensor, targets: Tensor, *key: str | int) -> Tensor:
@@ -45,7 +55,7 @@ class Loss:
         Args:
             network: From what enters the suffix to logits (N, classes).
             x: What enters it.
-            targets: int64 (N,).
+            targets: int64 (N,), rows of `allowed`.
             key: Seeds what is drawn: the same key, the same blend.
         """
         if not self.mixup:
@@ -62,4 +72,26 @@ class Loss:
             return network(x).float()
 
     def _of(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, targets, weight=self.weights, label_smoothing=self.smoothing)
+        if self.allowed is None:
+            return functional.cross_entropy(logits, targets, weight=self.weights, label_smoothing=self.smoothing)
+        return partial_cross_entropy(logits, self.allowed[targets], self.weights, self.smoothing)
+
+
+def partial_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Mean of -log(summed probability of the allowed classes): `cross_entropy` where one class is allowed in each row.
+
+    An image weighs what its allowed classes weigh on average, and the mean is over these weights. Smoothing blends in
+    the mean of -log p over all classes, allowed or not, each times its class's weight, as `cross_entropy` does.
+
+    Args:
+        logits: Float (N, classes).
+        allowed: bool (N, classes), True somewhere in each row.
+        weights: Float (classes,), or None for 1 each.
+        smoothing: Share of the second term, in [0, 1).
+    """
+    log_p = functional.log_softmax(logits, 1)  # (N, classes)
+    loss = -log_p.masked_fill(~allowed, -torch.inf).logsumexp(1)  # (N,)
+    weights = torch.ones_like(log_p[0]) if weights is None else weights
+    weight = (allowed * weights).sum(1) / allowed.sum(1)  # (N,)
+    loss = (1 - smoothing) * weight * loss - smoothing * (log_p * weights).mean(1)
+    return loss.sum() / weight.sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,11 @@ from typing import Literal
 from neurodense.data.catalogue import Catalogue
 from neurodense.data.folds import fold_records, train_on_all
 from neurodense.data.groups import GroupTable
+from neurodense.data.partial import Partial
+from neurodense.data.partial_parts import PartialImages, draw_parts, groups_to_test, not_given, place
 from neurodense.data.sources import leave_out
-from neurodense.data.split import PARTS, Split, alone, leaked, read_split, split_records
+from neurodense.data.split import PARTS, Split, alone, leaked, split_records
+from neurodense.data.split_table import read_split
 from neurodense.errors import DataError
 from neurodense.screen import Screen
 
@@ -65,7 +68,15 @@ class Plan:
                 "Without folds a run keeps a test part, and its model is RUN/model.",
             )
 
-    def parts(self, catalogue: Catalogue, table: GroupTable | None, seed: int, screen: Screen) -> dict[str, Split]:
+    def parts(
+        self,
+        catalogue: Catalogue,
+        table: GroupTable | None,
+        seed: int,
+        screen: Screen,
+        partial: Sequence[Partial] = (),
+        images: PartialImages | None = None,
+    ) -> dict[str, Split]:
         """Make, check and show the parts.
 
         Args:
@@ -73,6 +84,8 @@ class Plan:
             table: The group table, where one was given.
             seed: Of the draw.
             screen: Told what is in each part.
+            partial: Folders of images whose class is only partly known.
+            images: Theirs; None where there are no such folders.
 
         Returns:
             The split of each training by its folder in the run: fold-1, fold-2, ..., final; "" for the run itself.
@@ -97,7 +110,9 @@ class Plan:
             if left.unknown:
                 screen.warn(f"{left.unknown:,} images, whose source the table does not say, are not used")
         elif self.split is not None:
-            splits = {"": read_split(self.split, catalogue, seed)}
+            splits = {"": read_split(self.split, catalogue, seed, partial=images.records if images is not None else ())}
+            if others := not_given(self.split, partial):
+                screen.warn(f"not used: the images of {', '.join(others)}, which the split lists and --partial lacks")
         else:
             splits = {"": split_records(drawn_from, seed)}
         for name, split in splits.items():
@@ -105,7 +120,26 @@ class Plan:
             say_split(split, catalogue, screen, name)
         if self.split_by == "image":
             say_leaks(splits, catalogue, screen)
-        return splits
+        return splits if images is None else self._placed(splits, catalogue, partial, images, seed, screen)
+
+    def _placed(
+        self,
+        splits: Mapping[str, Split],
+        catalogue: Catalogue,
+        partial: Sequence[Partial],
+        images: PartialImages,
+        seed: int,
+        screen: Screen,
+    ) -> dict[str, Split]:
+        """The splits with the images whose class is only partly known."""
+        tested = groups_to_test(images, seed, self.folds)  # of each fold; a final model has no test part
+        placed = {
+            name: place(split, catalogue, images, partial, draw_parts(images, held_back, f"{seed}:{name}"))
+            for (name, split), held_back in zip(splits.items(), [*tested, set[str]()], strict=False)
+        }
+        for name, split in placed.items():
+            say_partial(split, partial, images, screen, name)
+        return placed
 
 
 def check_parts(split: Split, catalogue: Catalogue, *, tested: bool = True) -> None:
@@ -143,6 +177,21 @@ def say_split(split: Split, catalogue: Catalogue, screen: Screen, name: str = ""
             "no groups are known: slices of one patient may be on both sides, and the score is then too good. "
             "--groups CSV keeps patients together"
         )
+
+
+def say_partial(
+    split: Split, partial: Sequence[Partial], images: PartialImages, screen: Screen, name: str = ""
+) -> None:
+    """Say how many images whose class is only partly known are in each part."""
+    for one in partial:
+        count = {part: len(one.of(split.partial[part])) for part in PARTS}
+        held = ", ".join(f"{part} {number:,}" for part, number in count.items())
+        screen.say(f"  {f'{name} ' if name else ''}{one.name} ({one.label}): {held}")
+        if unused := len(one.of(images.records)) - sum(count.values()):
+            screen.warn(
+                f"{unused:,} images of {one.name} are not used: the split does not list them, or their twins in DATA "
+                "are in several parts or in none"
+            )
 
 
 def split_table(split: Split, classes: tuple[str, ...], name: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurodense.evaluation.partial import either
 from neurodense.inference.card import Card
 
 
@@ -41,6 +42,12 @@ def model_readme(card: Card) -> str:
         groups = f"{data.groups[part]:,}" if data.groups else "not known"
         lines.append(f"| {part} | " + " | ".join(f"{counts[name]:,}" for name in card.classes) + f" | {groups} |")
     lines += ["", f"Split by {data.split_by}, seed {data.seed}."]
+    for one in data.partial:
+        held = ", ".join(f"{part} {count:,}" for part, count in one.counts.items())
+        lines.append(
+            f"Trained too on the folder `{one.name}`, of whose images only is known that each shows "
+            f"{either(one.classes)}: {held}."
+        )
     if data.left_out is not None:
         lines.append(f"The test part is one source that training did not see: `{data.left_out}`.")
     if data.leaked:
@@ -64,14 +71,22 @@ def model_readme(card: Card) -> str:
         for name, s in card.metrics["per_class"].items():
             shown = name.replace("|", "\\|")
             lines.append(f"| {shown} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
+    if any(one.called for one in data.partial):
+        lines += ["", "## Images whose class is only partly known", ""]
+        lines += [
+            f"Of {called.images:,} images of `{one.name}` in the {part} part, {called.allowed:,} are called "
+            f"{either(one.classes)}."
+            for one in data.partial
+            for part, called in one.called.items()
+        ]
     lines += [
         "",
         "## Limits",
         "",
         ("No image was kept to test this model on. " if card.metrics is None else "")
-        + "Training and test images come from the same folder. On images of another scanner, protocol or collection "
-        "the figures can be far lower: measure there before you rely on it. Every image gets one of the classes, also "
-        "one that shows no brain.",
+        + f"Training and test images come from the same folder{'s' if data.partial else ''}. On images of another "
+        "scanner, protocol or collection the figures can be far lower: measure there before you rely on it. Every "
+        "image gets one of the classes, also one that shows no brain.",
         "",
     ]
     return "\n".join(lines)

@@ -26,6 +26,9 @@ Trainable = Literal[
 ]  # fmt: skip
 
 
+Balance = Literal["none", "group"]
+
+
 class _Checked(BaseModel):
     # TOML has types: "10" is no number and 1 is not true. Its lists become tuples, so those fields are not strict.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -91,6 +94,11 @@ class Recipe(_Checked):
     label_smoothing: float = Field(0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs each class by n / (classes x n of the class), as scikit-learn does."
+    )
+    balance: Balance = Field(
+        "none",
+        description="none trains on each image once an epoch; group draws as many with replacement, each group with "
+        "the same chance, and then one of its images.",
     )
     keep: Literal["best", "last"] = Field("best", description="Best epoch by validation macro F1, or the last one.")
     weights: Literal["imagenet", "none"] = Field("imagenet", description="Start, where --weights does not say.")

@@ -21,7 +21,9 @@ from typing import Literal
 
 from neurodense.data.catalogue import class_folders
 from neurodense.data.groups import read_groups, read_table
-from neurodense.data.split import Split, leaked, write_split
+from neurodense.data.partial import Given, Partial, partial_folders
+from neurodense.data.split import Split, leaked
+from neurodense.data.split_table import write_split
 from neurodense.errors import RunError
 from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
@@ -34,7 +36,7 @@ from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, res
 from neurodense.training.network import Network, new_network
 from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName, choose
-from neurodense.training.prepare import check_files, check_free, locked, read_images, recorded_split
+from neurodense.training.prepare import check_files, check_free, locked, read_images, read_partial, recorded_split
 from neurodense.training.recipe import Recipe, load_recipe
 from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.weights import load_weights, read_weights
@@ -52,6 +54,7 @@ def train(
     folds: int | None = None,
     final: bool = False,
     leave_out: str | None = None,
+    partial: Given | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -76,6 +79,7 @@ def train(
         final: After the folds, train one more model on all images, in OUT/final.
         leave_out: The source that is the test part: COLUMN=VALUE of the group table, or a regular expression that is
             searched in the images' paths.
+        partial: Other folders to train on: folder -> classes that each of its images may be of, nobody knows which.
         seed: Of the split, the initial weights, the order of images, augmentation and dropout.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32, bf16 or fp16, of matrix products; weights are float32.
@@ -96,8 +100,8 @@ def train(
     plan = Plan(Path(split) if split is not None else None, split_by, folds, final, leave_out)
     steps = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     choose(device, precision)
-    check_free(run, data)
-    class_folders(data)
+    folders = partial_folders(partial or {}, class_folders(data), data)
+    check_free(run, data, folders)
     table = read_groups(groups) if groups is not None else None
     if plan.split is not None:
         read_table(plan.split)
@@ -106,8 +110,14 @@ def train(
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
         looks = None if cache is False or cache is None else Path(cache)
-        catalogue, groups_from = read_images(data, table, search=plan.split is None, cache=looks, screen=screen)
-        splits = plan.parts(catalogue, table, seed, screen)
+        catalogue, groups_from, glances = read_images(
+            data, table, search=plan.split is None, look=bool(folders), cache=looks, screen=screen
+        )
+        images, unreadable = None, catalogue.unreadable
+        if glances is not None and folders:
+            images, lost = read_partial(folders, catalogue, glances, table, looks, screen)
+            unreadable += lost
+        splits = plan.parts(catalogue, table, seed, screen, folders, images)
         if groups_from is None and any(parts.grouped for parts in splits.values()):
             groups_from = "split"
         leaks = {name: leaked(parts, catalogue) for name, parts in splits.items() if catalogue.grouped}
@@ -120,7 +130,7 @@ def train(
             data=str(data.resolve()),
             classes=catalogue.classes,
             synthetic=catalogue.synthetic,
-            unreadable=catalogue.unreadable,
+            unreadable=unreadable,
             split_by=next(iter(splits.values())).by,
             seed=seed,
             weights=chosen,
@@ -136,6 +146,7 @@ def train(
             left_out=leave_out,
             folds=folds,
             final=final,
+            partial=folders,
         )
         for name, parts in splits.items():
             one = replace(sheet, mirror=None, leaked=leaks.get(name), folds=None, final=False) if folds else sheet
@@ -161,6 +172,7 @@ def resume(
     *,
     continue_epochs: int = 0,
     data: str | Path | None = None,
+    partial: Given | None = None,
     device: DeviceName | None = None,
     cache: str | Path | Literal[False] | None = None,
     workers: int | None = None,
@@ -175,6 +187,7 @@ def resume(
         run: The run folder; where it is missing and `mirror` holds the run, it is copied back first.
         continue_epochs: Epochs to add to the last stage, with its optimiser's state, as the notebook does.
         data: Where the images are now, if they were moved.
+        partial: Likewise the folders of images whose class is only partly known, with their names and classes.
         device: Another device than the one that the run began on.
         cache: Another folder of the activation cache; False goes on without one.
         workers: Processes that decode images.
@@ -197,6 +210,7 @@ def resume(
         sheet = replace(
             sheet,
             data=sheet.data if data is None else str(Path(data).resolve()),
+            partial=_moved(run, sheet, partial or {}, sheet.data if data is None else data),
             device=device or sheet.device,
             workers=sheet.workers if workers is None else workers,
             mirror=sheet.mirror if mirror is None else absolute(mirror),
@@ -212,7 +226,7 @@ def resume(
                 screen.say(f"{run} is finished; --continue-epochs N trains it further")
                 return run / "model"
             split = recorded_split(run, sheet)
-            check_files(run, Path(sheet.data), split, screen)
+            check_files(run, Path(sheet.data), split, sheet.partial, screen)
             return execute(run, sheet, split, push, screen)
 
 
@@ -230,6 +244,24 @@ def _continued(run: Path, sheet: RunSheet, epochs: int) -> RunSheet:
         )
     plan = Recipe.model_validate(sheet.recipe).continue_for(epochs)
     return replace(sheet, recipe=plan.model_dump(mode="json"), finished=False)
+
+
+def _moved(run: Path, sheet: RunSheet, given: Given, data: str | Path) -> tuple[Partial, ...]:
+    """The folders of a run whose classes are partly known, those that are given at their new places.
+
+    Raises:
+        RunError: One that is given is none of the run's.
+    """
+    now = {one.name: one for one in partial_folders(given, sheet.classes, Path(data))}
+    began = {one.name: one for one in sheet.partial}
+    for name, one in now.items():
+        if name not in began or began[name].classes != one.classes:
+            trained = "; ".join(f"{one.name}={','.join(one.classes)}" for one in sheet.partial)
+            raise RunError(
+                f"{run} did not begin with --partial {name}={','.join(one.classes)}, but with {trained or 'none'}.",
+                "With --resume it says where such a folder is now, under the same name and with the same classes.",
+            )
+    return tuple(now.get(name, one) for name, one in began.items())
 
 
 def _cache_folder(cache: str | Path | Literal[False] | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import tomli_w
 
 from neurodense import atomic
+from neurodense.data.partial import Partial
 from neurodense.data.split import SplitBy
 from neurodense.errors import RunError
 from neurodense.training.precision import DeviceName, PrecisionName
@@ -43,6 +44,7 @@ class RunSheet:
         left_out: The source that is the test part, as --leave-out was given.
         folds: Number of folds, in the run.json of a cross-validation; its trainings are in fold-1, fold-2, ...
         final: True when a model on all images follows the folds, in final.
+        partial: Folders of images whose class is only partly known, which train too.
     """
 
     data: str
@@ -65,6 +67,7 @@ class RunSheet:
     left_out: str | None = None
     folds: int | None = None
     final: bool = False
+    partial: tuple[Partial, ...] = ()
 
     def save(self, run: Path) -> None:
         """Write run.json and recipe.toml."""
@@ -83,6 +86,9 @@ def read_sheet(run: Path) -> RunSheet:
         values.pop("versions", None)
         values["classes"] = tuple(values["classes"])
         values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
+        values["partial"] = tuple(
+            Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ())
+        )
         return RunSheet(**values)
     except FileNotFoundError:
         raise RunError(

@@ -13,7 +13,7 @@ from neurodense.errors import DataError
 def read_parts(path: Path, catalogue: Catalogue) -> list[str]:
     """Part of each record of the catalogue, "" where the table does not list it.
 
-    Unlike `split.read_split` this takes a split that has mistakes, since finding them is what it is read for.
+    Unlike `split_table.read_split` this takes a split that has mistakes, since finding them is what it is read for.
 
     Raises:
         DataError: Columns are missing, a part has another name, or none of the images is listed.
