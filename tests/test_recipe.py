@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from neurodense.errors import RecipeError
+from neurodense.scans.preprocess import Preprocess
 from neurodense.training.recipe import (
     STEPS,
     Augment,
@@ -189,6 +190,13 @@ def test_continue_for_no_epochs(epochs):
 # ---- what is refused --------------------------------------------------------------------------------------------
 
 
+def test_the_preprocessing_is_what_the_recipe_says():
+    """As in the card; of a recipe that says nothing, what the published notebook does."""
+    recipe = parse_recipe(text("image_size = 96\ncrop = 'head'\nintensity = 'percentile'"), "x")
+    assert recipe.preprocess == Preprocess(size=96, crop="head", intensity="percentile")
+    assert load_recipe("notebook").preprocess == Preprocess(size=224, crop="none", intensity="asis")
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -212,6 +220,7 @@ def test_unknown_keys(content, parts):
         (text("batch_size = 1"), ["'batch_size'", "greater than or equal to 2", "got 1"]),
         (text("batch_size = 16.0"), ["'batch_size'", "valid integer", "got 16.0"]),
         (text("batch_size = '16'"), ["'batch_size'", "valid integer", "got '16'"]),
+        (text("crop = 'centre'"), ["'crop'", "'none' or 'head'", "got 'centre'"]),
         (text("image_size = true"), ["'image_size'", "valid integer", "got True"]),
         (text("image_size = 513"), ["'image_size'", "less than or equal to 512", "got 513"]),
         (text("dropout = 1"), ["'dropout'", "less than 1", "got 1"]),

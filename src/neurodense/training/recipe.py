@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from neurodense.errors import RecipeError
+from neurodense.scans.preprocess import Crop, Intensity, Preprocess
 
 STEPS = (
     "pixels", "stem",
@@ -86,6 +87,8 @@ class Recipe(_Checked):
     name: str = Field(min_length=1, max_length=60)
     summary: str = Field(min_length=1)
     image_size: int = Field(224, ge=64, le=512, description="Side of the network's input, in pixels.")
+    crop: Crop = Field("none", description="head shows the square around the head in place of the whole picture.")
+    intensity: Intensity = Field("asis", description="percentile brings the head's grey levels to one range.")
     batch_size: int = Field(32, ge=2, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1, description="Before the classifier.")
     label_smoothing: float = Field(0, ge=0, lt=1)
@@ -122,6 +125,11 @@ class Recipe(_Checked):
         name = next(name for n in range(1, 1000) if (name := f"continued {n}") not in names)
         more = last.model_copy(update={"name": name, "epochs": epochs, "continued": True})
         return _checked(self.model_copy(update={"stage": (*self.stage, more)}).model_dump(), f"recipe {self.name}")
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The preprocessing of the images, which the model's card takes over."""
+        return Preprocess(size=self.image_size, crop=self.crop, intensity=self.intensity)
 
     @property
     def augmented(self) -> bool:
