@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,6 @@ from neurodense.errors import RecipeError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.training.recipe import (
     STEPS,
-    Augment,
     Recipe,
     Stage,
     load_recipe,
@@ -18,6 +18,7 @@ from neurodense.training.recipe import (
     recipe_names,
     recipe_text,
 )
+from neurodense.training.variation import Augment, Lesions
 
 NAMES = ["demo", "finetune", "notebook", "scratch"]
 
@@ -188,6 +189,13 @@ def test_continue_for_no_epochs(epochs):
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [Recipe, Stage, Augment, Lesions], ids=lambda table: table.__name__)
+def test_every_key_is_in_the_documentation(table):
+    said = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    keys = set(table.model_fields) - {"stage"}
+    assert not [key for key in keys if f"`{key}`" not in said and f"`[{key}]`" not in said and f"\n{key} =" not in said]
 
 
 def test_the_preprocessing_is_what_the_recipe_says():
