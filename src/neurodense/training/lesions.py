@@ -17,21 +17,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from neurodense.data.anatomy import paint, polar, ramp
 from neurodense.training.augment import generator_of
+from neurodense.training.skull import Plane, Skull, find_skull
 from neurodense.training.variation import Kind, Lesions
 
-Plane = NDArray[np.float32]
-
-_CELLS = 32  # the head is looked for on a grid of so many cells a side
-_ANGLES = 64  # around the head's centre, evenly spaced from -pi
-_RADII = 48  # from the centre to the picture's far corner
+_TRIES = 8  # to find a place that is about as bright as brain is
+_LIKE_BRAIN = (0.6, 1.8)  # over the brain's median
 _GRAIN = 0.06  # of the picture that is laid over a lesion: noise, not the edges of what was there
-_INNER = (0.78, 0.96)  # where bone is looked for, as a share of the way from the centre to the skin
 
 
 def paste(pixels: Plane, rng: np.random.Generator, kind: Kind) -> Plane:
@@ -45,14 +41,21 @@ def paste(pixels: Plane, rng: np.random.Generator, kind: Kind) -> Plane:
     Returns:
         float32 (S, S) in [0, 1], a new array that differs from `pixels` near the lesion only.
     """
-    head = _find(pixels)
-    (cx, cy), radius = _place(head, rng, kind)
+    skull = find_skull(pixels)
+    for _ in range(_TRIES):
+        (cx, cy), radius = _place(skull, rng, kind)
+        half = max(1, int(0.7 * radius))
+        here = pixels[max(0, int(cy) - half) : int(cy) + half + 1, max(0, int(cx) - half) : int(cx) + half + 1]
+        level = float(here.mean())
+        if _LIKE_BRAIN[0] <= level / skull.brain <= _LIKE_BRAIN[1]:
+            break
+    around = min(max(level, skull.brain), _LIKE_BRAIN[1] * skull.brain)
     side, reach = len(pixels), 2.6 * radius + 3
     top, left = max(0, int(cy - reach)), max(0, int(cx - reach))
     bottom, right = min(side, int(cy + reach) + 2), min(side, int(cx + reach) + 2)
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     dx, dy = x - np.float32(cx), y - np.float32(cy)
-    depth = head.depth(x, y)
+    depth = skull.depth(x, y)
     outline = tuple((rng.normal(0, _LOBES[kind] / k), rng.uniform(0, 2 * np.pi)) for k in (1, 1.5, 2, 3, 4))
     distance = polar(dx, dy, outline) / np.float32(radius)
     edge = rng.uniform(0.8, 2.5) * side / 128
@@ -62,7 +65,7 @@ def paste(pixels: Plane, rng: np.random.Generator, kind: Kind) -> Plane:
         rng.uniform(0, 0.35) * np.exp(-(dx * dx + dy * dy) / np.float32(3 * radius * radius)) * ramp(depth, 0, radius)
     )
     part = _sampled(pixels, x - pull * dx, y - pull * dy)
-    mass = _DRAW[kind](part, spot, head.brain, rng)
+    mass = _DRAW[kind](part, spot, around, rng)
     seen = pixels[top:bottom, left:right]
     part += rng.uniform(0.5, 1) * mass * (seen - _averaged(seen)).clip(-_GRAIN, _GRAIN)
     out = pixels.copy()
@@ -113,34 +116,11 @@ def _drawn(name: str, view: int, seed: int, lesions: Lesions) -> tuple[Kind | No
 
 
 @dataclass(frozen=True)
-class _Head:
-    centre: tuple[float, float]  # x, y
-    skin: Plane  # (_ANGLES,) distance of the skin from the centre in each direction
-    inner: float  # distance of the skull's inside over that of the skin
-    brain: float  # median grey level of the brain
-
-    @property
-    def radius(self) -> float:
-        return float(self.skin.mean())
-
-    def towards(self, angle: float) -> float:
-        """Distance of the skull's inside from the centre."""
-        return self.inner * float(self.skin[int((angle + np.pi) / (2 * np.pi) * _ANGLES) % _ANGLES])
-
-    def depth(self, x: Plane, y: Plane) -> Plane:
-        """Pixels below the inside of the skull, negative outside of it."""
-        dx, dy = x - self.centre[0], y - self.centre[1]
-        turn = (np.arctan2(dy, dx) + np.pi) * (_ANGLES / (2 * np.pi))
-        skin = self.skin[turn.astype(np.int32) % _ANGLES]
-        return np.asarray(self.inner * skin - np.hypot(dx, dy), dtype=np.float32)
-
-
-@dataclass(frozen=True)
 class _Spot:
     """Where a lesion lies in the part of the picture that is drawn anew; planes of its shape."""
 
     distance: Plane  # from the lesion's centre; 1 on its outline
-    depth: Plane  # as in `_Head.depth`
+    depth: Plane  # as in `Skull.depth`
     smooth: Plane  # noise, about normal, a few bumps across the lesion
     rough: Plane  # likewise, finer
     radius: float
@@ -210,54 +190,21 @@ def _brighter(brain: float, rng: np.random.Generator, low: float, high: float) -
     return max(level, brain + 0.06) if brain < 0.85 else brain * rng.uniform(0.35, 0.65)
 
 
-def _place(head: _Head, rng: np.random.Generator, kind: Kind) -> tuple[tuple[float, float], float]:
+def _place(skull: Skull, rng: np.random.Generator, kind: Kind) -> tuple[tuple[float, float], float]:
     """Centre (x, y) and radius, in pixels."""
     angle = rng.uniform(-np.pi, np.pi)
-    room = head.towards(angle)
+    room = skull.towards(angle)
     if kind == "ring":
-        radius = rng.uniform(0.12, 0.34) * head.radius
+        radius = rng.uniform(0.12, 0.34) * skull.radius
         away = min(rng.uniform(0.2, 0.8) * room, max(room - radius, 0))
     elif kind == "dural":
-        radius = rng.uniform(0.12, 0.32) * head.radius
+        radius = rng.uniform(0.12, 0.32) * skull.radius
         away = room - rng.uniform(0.2, 0.8) * radius
     else:
-        radius = rng.uniform(0.06, 0.15) * head.radius
-        away = min(abs(rng.normal(0, 0.1)), 0.3) * head.radius
+        radius = rng.uniform(0.06, 0.15) * skull.radius
+        away = min(abs(rng.normal(0, 0.1)), 0.3) * skull.radius
     radius = max(radius, 2.5)
-    return (head.centre[0] + away * float(np.cos(angle)), head.centre[1] + away * float(np.sin(angle))), radius
-
-
-def _find(pixels: Plane) -> _Head:
-    """Find the head by its brightness, its skin as seen from its centre, and the dark ring of bone within."""
-    side = len(pixels)
-    cells = np.asarray(Image.fromarray(pixels).resize((_CELLS, _CELLS), Image.Resampling.BOX))
-    air = float(np.partition(cells.ravel(), 50)[50])
-    bright = cells > (air + cells.mean()) / 2
-    grow = np.logical_or.accumulate
-    hull = grow(bright, 0) & grow(bright[::-1], 0)[::-1] & grow(bright, 1) & grow(bright[:, ::-1], 1)[:, ::-1]
-    if hull.sum() < 0.05 * hull.size:
-        ticks = np.arange(_CELLS) - (_CELLS - 1) / 2
-        hull = np.hypot(ticks, ticks[:, None]) < 0.4 * _CELLS
-    rows, columns = np.nonzero(hull)
-    cx, cy = (columns.mean() + 0.5) / _CELLS * side, (rows.mean() + 0.5) / _CELLS * side
-    angles = ((np.arange(_ANGLES) + 0.5) * (2 * np.pi / _ANGLES) - np.pi).astype(np.float32)
-    radii = np.linspace(0, 0.75 * side, _RADII, dtype=np.float32)
-    x = (cx + np.cos(angles)[:, None] * radii).astype(np.int32)
-    y = (cy + np.sin(angles)[:, None] * radii).astype(np.int32)
-    known = (x >= 0) & (x < side) & (y >= 0) & (y < side)
-    x, y = x.clip(0, side - 1), y.clip(0, side - 1)
-    ours = hull[y * _CELLS // side, x * _CELLS // side] & known
-    skin = radii[_RADII - 1 - ours[:, ::-1].argmax(1)]
-    skin = np.convolve(np.pad(skin, 2, mode="wrap"), np.full(5, 0.2, np.float32), "valid")
-    shares = np.linspace(*_INNER, 10)
-    at = shares * skin[:, None]
-    along = pixels[
-        (cy + np.sin(angles)[:, None] * at).astype(np.int32).clip(0, side - 1),
-        (cx + np.cos(angles)[:, None] * at).astype(np.int32).clip(0, side - 1),
-    ]
-    inner = float(shares[np.median(along, 0).argmin()]) - 0.03
-    brain = float(np.median(pixels[y, x][radii < 0.6 * skin[:, None]]))
-    return _Head((float(cx), float(cy)), skin.astype(np.float32), inner, max(brain, 0.05))
+    return (skull.centre[0] + away * float(np.cos(angle)), skull.centre[1] + away * float(np.sin(angle))), radius
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], bumps: int) -> Plane:
