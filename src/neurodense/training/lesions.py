@@ -61,9 +61,8 @@ def paste(pixels: Plane, rng: np.random.Generator, kind: Kind) -> Plane:
     edge = rng.uniform(0.8, 2.5) * side / 128
     spot = _Spot(distance, depth, _noise(rng, x.shape, 7), _noise(rng, x.shape, 18), radius, edge)
     # What grows pushes the brain away, but not the skull.
-    pull = (
-        rng.uniform(0, 0.35) * np.exp(-(dx * dx + dy * dy) / np.float32(3 * radius * radius)) * ramp(depth, 0, radius)
-    )
+    near = (1 - (dx * dx + dy * dy) / np.float32((2.5 * radius) ** 2)).clip(0)
+    pull = np.float32(rng.uniform(0, 0.35)) * near * near * ramp(depth, 0, radius)
     part = _sampled(pixels, x - pull * dx, y - pull * dy)
     mass = _DRAW[kind](part, spot, around, rng)
     seen = pixels[top:bottom, left:right]
