@@ -197,8 +197,8 @@ def _volumes(
     against = np.full(len(slices), classes.index(HEALTHY))
     maps: dict[str, Sequence[Floats]] = {}
     for name, make in contestants.items():
-        maps[f"{name}, class named"] = list(make(graph, pixels, named))
-        maps[f"{name}, against {HEALTHY}"] = list(-opposite[name](graph, pixels, against))
+        maps[f"{name}, class named"] = _on_scans(graph, make(graph, pixels, named), slices)
+        maps[f"{name}, against {HEALTHY}"] = _on_scans(graph, -opposite[name](graph, pixels, against), slices)
     maps |= {
         "the whole picture": [np.ones_like(one.scan.pixels) for one in slices],
         "the head": [(_blur(one.scan.pixels, 4) > 0.1).astype(np.float32) for one in slices],
@@ -245,12 +245,17 @@ def _volumes(
     }
 
 
+def _on_scans(graph: Graph, heats: Floats, slices: Sequence[Slice]) -> list[Floats]:
+    """Maps of the inputs (N, S, S), each laid on the scan that its input was made of."""
+    window = graph.predictor.card.preprocess.window
+    return [enlarge(heat, one.mask.shape, window(one.scan)) for heat, one in zip(heats, slices, strict=True)]
+
+
 def _scores(heat: Floats, mask: NDArray[np.bool_]) -> tuple[float, float, float]:
     """Pointing, the share of the positive evidence inside the mask, and pixels from the hottest place to the mask.
 
     Of several equally hot pixels, pointing counts the share that is inside, and the distance is their mean.
     """
-    heat = enlarge(heat, mask.shape) if heat.shape != mask.shape else heat
     hottest = heat == heat.max()
     positive = heat.clip(0)
     inside = np.argwhere(mask)

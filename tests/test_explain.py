@@ -11,10 +11,12 @@ from PIL import Image
 
 from neurodense import DataError, Predictor, ScanError, read_scan
 from neurodense.inference import overlay
+from neurodense.inference.card import read_card, write_card
 from neurodense.inference.colourmap import colours
 from neurodense.inference.explain import Explanation, enlarge, evidence
 from neurodense.inference.predictor import Prediction
 from neurodense.notice import NOTICE
+from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.scan import Scan
 from neurodense.scans.study import Failure
 
@@ -107,6 +109,41 @@ def test_explain_gives_the_class_named_or_the_one_asked_for(predictor: Predictor
     np.testing.assert_allclose(np.sum(heats, 0), 0, atol=1e-4)
     with pytest.raises(DataError, match=r"'nothing'.*'glioma'"):
         predictor.explain(scan, "nothing")
+
+
+def test_a_map_of_the_cropped_head_moves_with_the_head(finished_run: Path, scan: Scan, tmp_path: Path) -> None:
+    """The same head at two places of a wide picture: one answer, and the same heat at the place of the head."""
+    (tmp_path / "model.onnx").write_bytes((finished_run / "model" / "model.onnx").read_bytes())
+    card = read_card(finished_run / "model")
+    write_card(tmp_path, card.model_copy(update={"preprocess": Preprocess(size=64, crop="head")}))
+    model = Predictor(tmp_path, precision="fp32")
+    found = []
+    for top, left in ((20, 50), (64, 6)):
+        wide = np.zeros((128, 128), dtype=np.float32)
+        wide[top : top + 64, left : left + 64] = scan.pixels
+        found.append(model.explain(Scan(wide, "x", 8)))
+    one, other = found
+    assert (one.label, one.probability) == (other.label, other.probability)
+    assert one.window is not None
+    assert other.window is not None
+    assert np.subtract(other.window, one.window).tolist() == [44, -44, 44, -44]
+    top, left, bottom, right = one.window
+    assert (bottom - top, right - left) == (2 * one.place[0], 2 * one.place[1]), "the map is of 2 x 2 places"
+    heat = one.heat[20:84, 50:114]
+    np.testing.assert_array_equal(heat, other.heat[64:128, 6:70])
+    assert heat.std() > 0
+    outside = np.ones((128, 128), dtype=bool)
+    outside[top:bottom, left:right] = False
+    assert not one.heat[outside].any()
+    heats = [model.explain(one.scan, name).heat[top:bottom, left:right] for name in card.classes]
+    np.testing.assert_allclose(
+        softmax(np.mean(heats, (1, 2)))[card.classes.index(one.label)], one.probability, atol=0.02
+    )
+    overlay.save(one, tmp_path / "o.png")
+    with Image.open(tmp_path / "o.png") as picture:
+        said = picture.info["Description"]
+    assert f"shown rows {top + 1} to {bottom} and columns {left + 1} to {right} of the scan" in said
+    assert f"mean {one.heat[top:bottom, left:right].mean():.1f};" in said
 
 
 def test_explained_gives_the_same_as_predict_and_explain(predictor: Predictor, phantoms: Path) -> None:

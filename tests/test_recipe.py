@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from neurodense.errors import RecipeError
+from neurodense.scans.preprocess import Preprocess
 from neurodense.training.recipe import (
     STEPS,
-    Augment,
     Recipe,
     Stage,
     load_recipe,
@@ -17,6 +18,7 @@ from neurodense.training.recipe import (
     recipe_names,
     recipe_text,
 )
+from neurodense.training.variation import Augment, Lesions
 
 NAMES = ["demo", "finetune", "notebook", "scratch"]
 
@@ -190,6 +192,20 @@ def test_continue_for_no_epochs(epochs):
 # ---- what is refused --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("table", [Recipe, Stage, Augment, Lesions], ids=lambda table: table.__name__)
+def test_every_key_is_in_the_documentation(table):
+    said = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    keys = set(table.model_fields) - {"stage"}
+    assert not [key for key in keys if f"`{key}`" not in said and f"`[{key}]`" not in said and f"\n{key} =" not in said]
+
+
+def test_the_preprocessing_is_what_the_recipe_says():
+    """As in the card; of a recipe that says nothing, what the published notebook does."""
+    recipe = parse_recipe(text("image_size = 96\ncrop = 'head'\nintensity = 'percentile'"), "x")
+    assert recipe.preprocess == Preprocess(size=96, crop="head", intensity="percentile")
+    assert load_recipe("notebook").preprocess == Preprocess(size=224, crop="none", intensity="asis")
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -213,6 +229,7 @@ def test_unknown_keys(content, parts):
         (text("batch_size = 1"), ["'batch_size'", "greater than or equal to 2", "got 1"]),
         (text("batch_size = 16.0"), ["'batch_size'", "valid integer", "got 16.0"]),
         (text("batch_size = '16'"), ["'batch_size'", "valid integer", "got '16'"]),
+        (text("crop = 'centre'"), ["'crop'", "'none' or 'head'", "got 'centre'"]),
         (text("image_size = true"), ["'image_size'", "valid integer", "got True"]),
         (text("image_size = 513"), ["'image_size'", "less than or equal to 512", "got 513"]),
         (text("dropout = 1"), ["'dropout'", "less than 1", "got 1"]),

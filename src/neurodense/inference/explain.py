@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from neurodense.scans.head import Box
 from neurodense.scans.scan import Scan
 
 
@@ -34,8 +35,11 @@ class Explanation:
         label: The class that the map is of: the one named first by the model, unless another was asked for.
         probability: Of `label`, in [0, 1].
         heat: float32 (H, W) of the scan's own pixels: evidence for `label` against the mean of the classes, in
-            calibrated logits, positive for and negative against it. Not scaled to its own maximum.
+            calibrated logits, positive for and negative against it. Not scaled to its own maximum. 0 where the model
+            was not shown the scan.
         place: Rows and columns of the scan that one place of the map covers: the finest that it can tell.
+        window: Top, left, bottom and right of the part of the scan that the model was shown, which may reach beyond it;
+            None for the whole.
         notes: What a reader should know of the scan and of the model.
     """
 
@@ -45,6 +49,7 @@ class Explanation:
     heat: NDArray[np.float32]
     place: tuple[float, float]
     notes: tuple[str, ...] = ()
+    window: Box | None = None
 
 
 def evidence(maps: NDArray[np.float32], temperature: float | None = None) -> NDArray[np.float32]:
@@ -60,7 +65,20 @@ def evidence(maps: NDArray[np.float32], temperature: float | None = None) -> NDA
     return np.asarray((maps - maps.mean(axis=1, keepdims=True)) / np.float32(temperature or 1.0))
 
 
-def enlarge(grid: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """A map (h, w) on the whole scan, (H, W): bilinear between the centres of its places, level outside of them."""
+def enlarge(grid: NDArray[np.float32], shape: tuple[int, int], window: Box | None = None) -> NDArray[np.float32]:
+    """A map (h, w) on the scan, (H, W): bilinear between the centres of its places, level outside of them.
+
+    Args:
+        grid: float32 (h, w).
+        shape: (H, W) of the scan.
+        window: What the map covers, as `Preprocess.window` gives it; None is the whole scan. Beyond it the result is 0.
+    """
     height, width = shape
-    return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR))
+    top, left, bottom, right = window or (0, 0, height, width)
+    part = np.asarray(Image.fromarray(grid).resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    if part.shape == shape and not (top or left):
+        return part
+    whole = np.zeros(shape, dtype=np.float32)
+    seen = whole[max(top, 0) : bottom, max(left, 0) : right]
+    seen[:] = part[max(-top, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]]
+    return whole

@@ -112,15 +112,20 @@ def file_name(source: str) -> str:
 
 
 def _sentences(explanation: Explanation) -> list[str]:
-    label, heat = explanation.label, explanation.heat
+    label, heat, (height, width) = explanation.label, explanation.heat, explanation.scan.pixels.shape
+    top, left, bottom, right = explanation.window or (0, 0, height, width)
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    shown = heat[top:bottom, left:right]
     means = (
         f"Heat: evidence for {label} against the mean of all classes, in logits; the same scale in every picture. "
-        f"Peak {heat.max():.1f}, mean {heat.mean():.1f}; below 0, which speaks against {label}, nothing is drawn."
+        f"Peak {shown.max():.1f}, mean {shown.mean():.1f}; below 0, which speaks against {label}, nothing is drawn."
     )
     line = f"White line: the hottest {OUTLINED:.0%} of the picture." if heat.max() > 0 else "No place speaks for it."
     coarse = f"One place of the map covers {explanation.place[1]:.0f} x {explanation.place[0]:.0f} pixels of the scan."
     beware = "It shows what the model went by, not where a tumour ends."
-    return [means, f"{line} {coarse} {beware}", *explanation.notes, NOTICE]
+    part = f"The model was shown rows {top + 1} to {bottom} and columns {left + 1} to {right} of the scan."
+    parts = [] if shown.shape == heat.shape else [part]
+    return [means, f"{line} {coarse} {beware}", *parts, *explanation.notes, NOTICE]
 
 
 def _wrapped(sentences: list[str], width: int, font: ImageFont.FreeTypeFont) -> list[str]:

@@ -204,14 +204,16 @@ class Predictor:
         """The heat map from the outputs for one scan: logits (classes,) and activation maps (classes, h, w)."""
         row = self.probabilities(logits[np.newaxis])[0]
         index = int(row.argmax()) if label is None else self.card.classes.index(label)
-        height, width = scan.pixels.shape
+        window = self.card.preprocess.window(scan)
+        top, left, bottom, right = window
         return Explanation(
             scan=scan,
             label=self.card.classes[index],
             probability=float(row[index]),
-            heat=enlarge(evidence(maps[np.newaxis], self.card.temperature)[0, index], (height, width)),
-            place=(height / maps.shape[1], width / maps.shape[2]),
+            heat=enlarge(evidence(maps[np.newaxis], self.card.temperature)[0, index], scan.pixels.shape, window),
+            place=((bottom - top) / maps.shape[1], (right - left) / maps.shape[2]),
             notes=(*scan.notes, *model_notes(self.card)),
+            window=window,
         )
 
     def _run(

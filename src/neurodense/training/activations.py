@@ -27,8 +27,9 @@ from neurodense.training.augment import augment_views
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
-from neurodense.training.recipe import STEPS, Augment, Stage
+from neurodense.training.recipe import STEPS, Stage
 from neurodense.training.store import RowStore
+from neurodense.training.variation import Augment
 
 _VERSION = 1  # of what a row means; raise it when preprocessing or network change their meaning
 

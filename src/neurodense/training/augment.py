@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurodense.training.recipe import Augment
+from neurodense.training import framing, greys, marks
+from neurodense.training.variation import Augment
 
 _UNIFORM = 16  # uniform numbers drawn for each view, in a fixed order, whatever is switched on
 _FIELD = 4  # the bias field is drawn on a 4 x 4 grid and interpolated
@@ -55,15 +56,37 @@ def augment_views(pixels: Tensor, hashes: Sequence[str], view: int, seed: int, a
     device = pixels.device
     u = torch.stack(uniform).to(device)
 
+    def draw(change: str, *shape: int, normal: bool = False) -> Tensor:
+        """Numbers (N, *shape) of one change alone, so that the others are what they are without it."""
+        make = torch.randn if normal else torch.rand
+        return torch.stack([make(shape, generator=generator_of(seed, name, view, change)) for name in hashes]).to(
+            device
+        )
+
     pixels = _affine(pixels, u[:, :7], augment)
     if augment.bias_field:
         grid = (torch.stack(field).to(device) * 2 - 1) * augment.bias_field
         pixels = pixels * torch.exp(functional.interpolate(grid, (side, side), mode="bicubic", align_corners=True))
     pixels = _intensity(pixels, u[:, 7:10], augment)
+    if augment.remap or augment.equalise or augment.invert or augment.window:
+        pixels = greys.regrey(pixels, draw("greys", greys.DRAWN), augment)
+    if augment.low_resolution:
+        pixels = framing.coarsen(pixels, draw("resolution", 2), augment.low_resolution)
     if augment.blur:
         pixels = _blur(pixels, u[:, 10] * augment.blur)
     if augment.noise:
         pixels = pixels + torch.stack(noise).to(device) * (u[:, 11] * augment.noise).view(-1, 1, 1, 1)
+    if augment.rician:
+        noise_of_both = draw("channels", 2, side, side, normal=True)
+        pixels = framing.add_rician(pixels, noise_of_both, draw("rician", 1) * augment.rician)
+    if augment.haze:
+        pixels = framing.raise_background(pixels.clamp(0, 1), draw("haze", 2), augment.haze)
+    if augment.trim or augment.pad:
+        pixels = framing.reframe(pixels, draw("frame", framing.FRAME_DRAWN), augment.trim, augment.pad)
+    if augment.marks:
+        pixels = marks.add_marks(pixels, draw("marks", marks.DRAWN), augment.marks)
+    if augment.blocks:
+        pixels = framing.compress(pixels.clamp(0, 1), draw("blocks", 1), augment.blocks)
     if augment.erase:
         pixels = _erase(pixels, u[:, 12:15], augment.erase)
     return pixels.clamp(0, 1)

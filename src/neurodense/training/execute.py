@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from neurodense.data.split import Split
-from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.activations import Activations, Views
@@ -63,16 +62,15 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
     screen.say(
         f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
     )
-    preprocess = Preprocess(size=recipe.image_size)
     seed_everything(sheet.seed)
     network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
     training = (*split.parts["train"], *split.partial["train"])
     records = (*training, *split.parts["validation"])
-    images = ImageRecords(Path(sheet.data), sheet.classes, records, preprocess, sheet.partial)
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial)
     setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
     cache = Path(sheet.cache) if sheet.cache else None
     views = Views(sheet.seed, recipe.augment)
-    activations = Activations(cache, network, preprocess, arithmetic, views, screen) if cache else None
+    activations = Activations(cache, network, recipe.preprocess, arithmetic, views, screen) if cache else None
 
     position = start.position
     steps = -(-setting.train_count // recipe.batch_size)

@@ -23,7 +23,6 @@ from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, ei
 from neurodense.evaluation.report import write_report
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
 from neurodense.inference.predictor import MANY, Predictor
-from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
@@ -132,7 +131,7 @@ def _card(
         name=run.resolve().name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=sheet.classes,
-        preprocess=Preprocess(size=recipe.image_size),
+        preprocess=recipe.preprocess,
         graph=Graph(dropout=recipe.dropout),
         recipe=recipe.model_dump(mode="json"),
         weights_origin=sheet.weights_origin,

@@ -8,10 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from neurodense.errors import RecipeError
+from neurodense.scans.preprocess import Crop, Intensity, Preprocess
+from neurodense.training.variation import Augment, Checked, Lesions
 
 STEPS = (
     "pixels", "stem",
@@ -29,30 +31,7 @@ Trainable = Literal[
 Balance = Literal["none", "group"]
 
 
-class _Checked(BaseModel):
-    # TOML has types: "10" is no number and 1 is not true. Its lists become tuples, so those fields are not strict.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Augment(_Checked):
-    """Random changes of a training image, drawn anew for each view of each image; 0 or false switches one off."""
-
-    flip: bool = Field(False, description="Left-right, one view in two.")
-    flip_vertical: bool = Field(False, description="Top-bottom, one view in two.")
-    rotate_degrees: float = Field(0, ge=0, le=180, description="Rotation, up to this many degrees to either side.")
-    scale: float = Field(0, ge=0, le=0.5, description="Scaling by 1 - this to 1 + this.")
-    stretch: float = Field(0, ge=0, le=0.5, description="Width over height changed by up to this share.")
-    shift: float = Field(0, ge=0, le=0.5, description="Shift by up to this share of the side.")
-    gamma: float = Field(0, ge=0, le=1, description="Exponent between exp(-this) and exp(this).")
-    brightness: float = Field(0, ge=0, le=1, description="Factor between 1 - this and 1 + this.")
-    contrast: float = Field(0, ge=0, le=1, description="Contrast about the mean, factor between 1 - this and 1 + this.")
-    bias_field: float = Field(0, ge=0, le=1, description="Smooth multiplicative field, log amplitude up to this.")
-    noise: float = Field(0, ge=0, le=0.5, description="Gaussian noise, standard deviation up to this.")
-    blur: float = Field(0, ge=0, le=3, description="Gaussian blur, sigma up to this many pixels.")
-    erase: float = Field(0, ge=0, le=0.5, description="One square set to 0, side up to this share of the side.")
-
-
-class Stage(_Checked):
+class Stage(Checked):
     """One stage: what is trainable cuts the network into a frozen prefix and a trainable suffix."""
 
     name: str = Field(min_length=1, max_length=40)
@@ -83,12 +62,14 @@ class Stage(_Checked):
         return min(STEPS.index(name) for name in self.trainable)
 
 
-class Recipe(_Checked):
+class Recipe(Checked):
     """A training from start to end."""
 
     name: str = Field(min_length=1, max_length=60)
     summary: str = Field(min_length=1)
     image_size: int = Field(224, ge=64, le=512, description="Side of the network's input, in pixels.")
+    crop: Crop = Field("none", description="head shows the square around the head in place of the whole picture.")
+    intensity: Intensity = Field("asis", description="percentile brings the head's grey levels to one range.")
     batch_size: int = Field(32, ge=2, le=4096)
     dropout: float = Field(0.3, ge=0, lt=1, description="Before the classifier.")
     label_smoothing: float = Field(0, ge=0, lt=1)
@@ -106,6 +87,7 @@ class Recipe(_Checked):
         1, ge=1, le=1000, description="Augmented views an image behind a frozen prefix; epochs go round them."
     )
     augment: Augment = Augment()
+    lesions: Lesions = Lesions()
     stage: tuple[Stage, ...] = Field(strict=False, min_length=1, max_length=50)
 
     @model_validator(mode="after")
@@ -132,9 +114,14 @@ class Recipe(_Checked):
         return _checked(self.model_copy(update={"stage": (*self.stage, more)}).model_dump(), f"recipe {self.name}")
 
     @property
+    def preprocess(self) -> Preprocess:
+        """The preprocessing of the images, which the model's card takes over."""
+        return Preprocess(size=self.image_size, crop=self.crop, intensity=self.intensity)
+
+    @property
     def augmented(self) -> bool:
-        """True when any change is switched on."""
-        return self.augment != Augment()
+        """True when views differ from the image: any change is switched on, or lesions are."""
+        return self.augment != Augment() or self.lesions.share > 0
 
     @property
     def epochs(self) -> int:
@@ -223,5 +210,8 @@ def _explain(problem: ErrorDetails) -> str:
     return f"{where!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if where else message
 
 
-_KEYS = {"": list(Recipe.model_fields), "augment": list(Augment.model_fields), "stage": list(Stage.model_fields)}
-_PLACES = {"": "above the first [table]", "augment": "below [augment]", "stage": "below [[stage]]"}
+_TABLES: dict[str, type[BaseModel]] = {"": Recipe, "augment": Augment, "lesions": Lesions, "stage": Stage}
+_KEYS = {table: list(model.model_fields) for table, model in _TABLES.items()}
+_PLACES = {"": "above the first [table]", "stage": "below [[stage]]"} | {
+    t: f"below [{t}]" for t in ("augment", "lesions")
+}
