@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,30 +22,14 @@ from torch import Tensor
 from neurodense.errors import RunError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
-from neurodense.training.augment import augment_views
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import STEPS, Stage
 from neurodense.training.store import RowStore
-from neurodense.training.variation import Augment
+from neurodense.training.views import Views
 
 _VERSION = 1  # of what a row means; raise it when preprocessing or network change their meaning
-
-
-@dataclass(frozen=True)
-class Views:
-    """Which views of an image a run uses, and how they are made."""
-
-    seed: int
-    augment: Augment
-
-    def name(self, sha256: str, view: int) -> str:
-        """Name of the row of one view; view 0, the image itself, depends on no seed."""
-        if view == 0:
-            return f"{sha256}:0"
-        how = hashlib.sha256(f"{self.seed}:{self.augment.model_dump_json()}".encode()).hexdigest()[:12]
-        return f"{sha256}:{view}:{how}"
 
 
 class Activations:
@@ -158,7 +141,7 @@ class Activations:
                 now = pairs[first : first + len(pixels)]
                 first += len(pixels)
                 pixels = pixels.to(device)
-                x = self._augment(pixels, [images.hashes[i] for i, _ in now], [v for _, v in now])
+                x = self._views(pixels, images, now)
                 done = 0
                 for cut, store in sorted(stores.items()):
                     x = run_prefix(self.network, done, cut, x, self.arithmetic)
@@ -170,18 +153,16 @@ class Activations:
                         store.append([names[k] for k in rows], x[rows] if cut else pixels[rows])
                 bar.advance(len(pixels))
 
-    def _augment(self, pixels: Tensor, hashes: list[str], view_numbers: list[int]) -> Tensor:
-        """Each image its own view number."""
+    def _views(self, pixels: Tensor, images: ImageRecords, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """Each image, of an (image, view) pair, its own view."""
         out = pixels.clone()
-        for view in sorted(set(view_numbers) - {0}):
-            rows = [k for k, v in enumerate(view_numbers) if v == view]
-            out[rows] = augment_views(
-                pixels[rows], [hashes[k] for k in rows], view, self.views.seed, self.views.augment
-            )
+        for view in sorted({view for _, view in pairs} - {0}):
+            rows = [k for k, (_, v) in enumerate(pairs) if v == view]
+            out[rows] = self.views.make(pixels[rows], images, [pairs[k][0] for k in rows], view)
         return out
 
     def _row(self, images: ImageRecords, index: int, view: int) -> str:
-        return self.views.name(images.hashes[index], view)
+        return self.views.name(images, index, view)
 
     def _check_room(self, need: int, missing: dict[int, set[str]]) -> None:
         self.cache.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from neurodense.training.activations import Activations, Views, run_prefix
-from neurodense.training.augment import augment_views, generator_of
+from neurodense.training.activations import Activations, run_prefix
+from neurodense.training.augment import generator_of
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import Balance
 from neurodense.training.store import RowStore
+from neurodense.training.views import Views
 
 Batch = tuple[Tensor, Tensor]
 """What enters the suffix, on the device; labels (N,) int64 as `ImageRecords.targets` has them, on the device."""
@@ -61,14 +62,17 @@ def epoch_order(groups: Sequence[str], size: int, balance: Balance, *key: str | 
 
 
 class _Rows(Dataset[Batch]):
-    """Rows of a store, fetched a whole batch at a time."""
+    """Rows of a store, fetched a whole batch at a time, with the labels of view number `view`.
 
-    def __init__(self, images: ImageRecords, store: RowStore, views: Views, view: int) -> None:
-        self.images, self.store, self.views, self.view = images, store, views, view
+    Where nothing is frozen, the rows are the images themselves, from which the view is still to be made.
+    """
+
+    def __init__(self, images: ImageRecords, store: RowStore, views: Views, view: int, *, made: bool) -> None:
+        self.images, self.store, self.views, self.view, self.kept = images, store, views, view, view if made else 0
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        rows = self.store.read([self.views.name(self.images.hashes[i], self.view) for i in indices])
-        return rows, torch.tensor([self.images.targets[i] for i in indices])
+        rows = self.store.read([self.views.name(self.images, i, self.kept) for i in indices])
+        return rows, self.views.targets(self.images, indices, self.view)
 
 
 class CachedSource:
@@ -81,14 +85,12 @@ class CachedSource:
 
     def batches(self, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
         """See `Source`."""
-        rows = _Rows(self.images, self.store, self.views, view if self.cut else 0)
+        rows = _Rows(self.images, self.store, self.views, view, made=self.cut > 0)
         loader = DataLoader(rows, batch_sampler=order, collate_fn=_as_is, pin_memory=self.device.type == "cuda")
         for indices, (x, targets) in zip(order, loader, strict=True):
             x = x.to(self.device, non_blocking=True)
             if not self.cut:
-                x = augment_views(
-                    x, [self.images.hashes[i] for i in indices], view, self.views.seed, self.views.augment
-                )
+                x = self.views.make(x, self.images, indices, view)
             yield _laid_out(x), targets.to(self.device, non_blocking=True)
         self.store.release()
 
@@ -106,11 +108,10 @@ class PlainSource:
         """See `Source`."""
         device = self.arithmetic.device
         loader = image_batches(self.images, order, self.workers, pin=device.type == "cuda")
-        for indices, (pixels, targets) in zip(order, loader, strict=True):
-            hashes = [self.images.hashes[i] for i in indices]
-            x = augment_views(pixels.to(device, non_blocking=True), hashes, view, self.views.seed, self.views.augment)
+        for indices, (pixels, _) in zip(order, loader, strict=True):
+            x = self.views.make(pixels.to(device, non_blocking=True), self.images, indices, view)
             x = run_prefix(self.network, 0, self.cut, x, self.arithmetic)
-            yield _laid_out(x), targets.to(device, non_blocking=True)
+            yield _laid_out(x), self.views.targets(self.images, indices, view).to(device, non_blocking=True)
 
 
 def _laid_out(x: Tensor) -> Tensor:

@@ -37,17 +37,19 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
         records: Sequence[Record],
         preprocess: Preprocess,
         partial: Sequence[Partial] = (),
+        others: Sequence[Sequence[str]] = (),
     ) -> None:
         self.classes = list(classes)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
         labels: dict[tuple[str, ...], int] = {(name,): index for name, index in self.class_to_idx.items()}
-        for one in partial:
-            labels.setdefault(one.classes, len(labels))
+        for names in (*(one.classes for one in partial), *others):
+            labels.setdefault(self._in_order(names), len(labels))
+        self._labels = labels
         self.allowed = np.array([[name in label for name in classes] for label in labels])
         self.samples: list[tuple[str, int]] = []
         for record in records:
             folder = owner(record, partial)
-            label = labels[(record.label,) if folder is None else folder.classes]
+            label = self.label_of((record.label,) if folder is None else folder.classes)
             self.samples.append((str(file_of(record, root, partial)), label))
         self.targets = [target for _, target in self.samples]
         self.hashes = [record.sha256 for record in records]
@@ -56,6 +58,13 @@ class ImageRecords(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def label_of(self, names: Sequence[str]) -> int:
+        """The label that stands for any one of these classes: of a folder's, or of the `others` that were given."""
+        return self._labels[self._in_order(names)]
+
+    def _in_order(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in self.classes if name in names)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Pixels (1, S, S) float32 in [0, 1], and the label.

@@ -16,7 +16,7 @@ import torch
 from neurodense.data.split import Split
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
-from neurodense.training.activations import Activations, Views
+from neurodense.training.activations import Activations
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.finish import finish
 from neurodense.training.fit import Fit, Setting
@@ -26,6 +26,7 @@ from neurodense.training.network import new_network
 from neurodense.training.precision import choose
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet
+from neurodense.training.views import Views
 from neurodense.versions import versions
 
 Push = Callable[[], None]
@@ -66,10 +67,11 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
     network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
     training = (*split.parts["train"], *split.partial["train"])
     records = (*training, *split.parts["validation"])
-    images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial)
+    others = [recipe.lesions.classes] if recipe.lesions.share else []
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial, others)
     setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
     cache = Path(sheet.cache) if sheet.cache else None
-    views = Views(sheet.seed, recipe.augment)
+    views = Views(sheet.seed, recipe.augment, recipe.lesions)
     activations = Activations(cache, network, recipe.preprocess, arithmetic, views, screen) if cache else None
 
     position = start.position

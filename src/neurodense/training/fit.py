@@ -21,7 +21,7 @@ from neurodense.errors import RunError
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.screen import Screen, duration
 from neurodense.training import checkpoint as checkpoints
-from neurodense.training.activations import Activations, Views, shared_cuts
+from neurodense.training.activations import Activations, shared_cuts
 from neurodense.training.augment import generator_of
 from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, view_of_epoch
 from neurodense.training.checkpoint import Checkpoint, Position
@@ -32,6 +32,7 @@ from neurodense.training.network import Network, trainable_parameters, training_
 from neurodense.training.optimise import MovingAverage, learning_rate, moving_tensors, new_optimizer
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import STEPS, Recipe, Stage
+from neurodense.training.views import Views
 
 _SAY_EVERY = 50  # batches between two printed losses where no bar is drawn, as in the notebook
 
@@ -171,7 +172,7 @@ class Fit:
     def _source(self, index: int, stage: Stage) -> Source:
         """Where the stage's batches come from; fills the activation cache first."""
         setting, recipe = self.setting, self.recipe
-        views = Views(setting.seed, recipe.augment)
+        views = Views(setting.seed, recipe.augment, recipe.lesions)
         if self.activations is None:
             return PlainSource(setting.images, self.network, stage.cut, views, setting.arithmetic, setting.workers)
         numbers = range(1, recipe.views + 1) if recipe.augmented else range(1)

@@ -100,7 +100,8 @@ def train(
     plan = Plan(Path(split) if split is not None else None, split_by, folds, final, leave_out)
     steps = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     choose(device, precision)
-    folders = partial_folders(partial or {}, class_folders(data), data)
+    steps.lesions.check(classes := class_folders(data))
+    folders = partial_folders(partial or {}, classes, data)
     check_free(run, data, folders)
     table = read_groups(groups) if groups is not None else None
     if plan.split is not None:
