@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from neurodense.data import candidates
-from neurodense.data.fingerprint import describe, equalised, head_box, thumb_of, turned, turned_description
+from neurodense.data.fingerprint import (
+    best_turn_bounds,
+    describe,
+    equalised,
+    head_box,
+    thumb_of,
+    turned,
+    turned_description,
+)
 from neurodense.data.phantom import write_phantoms
 from neurodense.data.twins import TWIN, Twins, find_twins
 from neurodense.scans.read import read_scan
@@ -176,7 +184,7 @@ def test_candidates_are_those_of_all_pairs_under_all_turns():
     smooth = np.repeat(np.repeat(base[:, ::8, ::8], 8, 1), 8, 2)
     pictures = np.stack([turned(smooth[n % 10], n % 8) * 0.8 + smooth[n] * 0.2 for n in range(30)])
     descriptions = describe(np.ascontiguousarray(pictures))
-    view = candidates.View(np.arange(30), descriptions, descriptions, same=True)
+    view = candidates.View(np.ones(30, bool), descriptions, descriptions)
     found = candidates.nearest([view], 2, lambda share: None)
     best = {
         (a, b): max(float(descriptions[a] @ turned_description(descriptions[[b]], turn)[0]) for turn in range(8))
@@ -184,11 +192,51 @@ def test_candidates_are_those_of_all_pairs_under_all_turns():
     }
     wanted = {pair: alike for pair, alike in best.items() if alike > candidates.ALIKE}
     assert len(wanted) > 20
-    assert {(int(a), int(b)) for a, b in zip(found["first"], found["second"], strict=True)} == set(wanted)
+    assert [tuple(sorted((int(row["first"]), int(row["second"])))) for row in found] == sorted(wanted)
     for row in found:
-        assert row["alike"] == pytest.approx(wanted[int(row["first"]), int(row["second"])], abs=1e-5)
+        pair = min(row["first"], row["second"]), max(row["first"], row["second"])
+        assert row["alike"] == pytest.approx(wanted[pair], abs=1e-5)
         laid = turned_description(descriptions[[row["second"]]], row["turn"])[0]
         assert float(descriptions[row["first"]] @ laid) == pytest.approx(float(row["alike"]), abs=1e-5)
+
+
+def test_each_picture_that_asks_gets_its_nearest_over_all_blocks_and_views():
+    rng = np.random.default_rng(5)
+    kinds = rng.normal(size=(40, 85))
+    whole, middle = (kinds[np.arange(1200) % 40] + rng.normal(size=(1200, 85)) * spread for spread in (0.35, 0.3))
+    whole, middle = (np.float32(x / np.linalg.norm(x, axis=1, keepdims=True)) for x in (whole, middle))
+    asks = np.arange(1200) % 3 == 0
+    views = [candidates.View(np.ones(1200, bool), whole, whole), candidates.View(asks, whole, middle)]
+    alike = np.max(
+        [
+            np.where(view.asks[:, None], turned_description(view.queries, turn) @ view.stock.T, -1)
+            for view in views
+            for turn in range(8)
+        ],
+        axis=0,
+    )
+    np.fill_diagonal(alike, -1)
+    wanted = {
+        (min(a, b), max(a, b))
+        for a in range(1200)
+        for b in np.argsort(-alike[a])[: candidates.KEEP].tolist()
+        if alike[a, b] >= candidates.ALIKE
+    }
+    found = [candidates.nearest(views, workers, lambda share: None) for workers in (1, 3)]
+    assert found[0].tobytes() == found[1].tobytes()
+    assert {(min(a, b), max(a, b)) for a, b, *_ in found[0].tolist()} == wanted
+    assert set(found[0]["view"].tolist()) == {0, 1}
+
+
+def test_no_turn_brings_two_descriptions_nearer_than_their_bound():
+    rng = np.random.default_rng(1)
+    one, other = (describe(rng.random((50, 64, 64), dtype=np.float32)) for _ in range(2))
+    best = np.max([turned_description(one, turn) @ other.T for turn in range(8)], axis=0)
+    (totals, differences), (stock_totals, stock_differences) = best_turn_bounds(one), best_turn_bounds(other)
+    bound = totals @ stock_totals.T + np.abs(differences @ stock_differences.T)
+    assert (bound >= best - 1e-6).all()
+    own = (totals * totals).sum(1) + np.abs((differences * differences).sum(1))
+    np.testing.assert_allclose(own, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("turn", range(8))

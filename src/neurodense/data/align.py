@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from neurodense.data.fingerprint import SIDE, Floats, Thumbs, equalised, ranks, turned
 
 HALF: Final = SIDE // 2
-ROUGH: Final = 0.75
-"""Pairs whose halved pictures correlate less, once laid on each other, are dropped: they get similarity 0."""
+ROUGH: Final = ((0, 0.45), (2, 0.7), (3, 0.75))
+"""Pairs whose halved pictures correlate less after so many steps of laying on, each time, are dropped."""
+ROUGH_PLACES: Final = 0.45
+"""After these, as the similarity below, but of the halved pictures. What is dropped gets similarity 0."""
 
 _EVEN: Final = 2.0  # limit of the equalisation before comparing; see `fingerprint.equalised`
 
@@ -54,10 +56,13 @@ def similarities(
     start[:, :, 0] = scales[:, None]
     a, b = _band(first_half.astype(np.float32), _FINE[HALF]), _band(_turned(second_half, turns), _FINE[HALF])
     left, places = np.arange(len(first)), start
-    for steps, least in ((2, ROUGH - 0.15), (3, ROUGH)):
-        places = _lay_on(a, b, places, steps)
+    for steps, least in ROUGH:
+        places = _lay_on(a, b, places, steps) if steps else places
         laid, mask = _moved(b, places)
-        close = _correlation(a * mask, laid * mask) > least
+        shown, laid = a * mask, laid * mask
+        close = _correlation(shown, laid) > least
+        if steps == ROUGH[-1][0]:
+            close &= _local_correlation(shown, laid) > ROUGH_PLACES
         left, places, a, b = left[close], places[close], a[close], b[close]
         if not left.size:
             return result
@@ -159,7 +164,8 @@ def _correlation(a: Floats, b: Floats) -> Floats:
 def _local_correlation(a: Floats, b: Floats) -> Floats:
     """The fourth percentile of the correlations within windows; flat windows count as equal as far as they are flat."""
     b = b * np.sqrt((a * a).sum((1, 2)) / np.maximum((b * b).sum((1, 2)), 1e-6))[:, None, None]
-    aa, bb, ab = (_WINDOW @ product @ _WINDOW.T for product in (a * a, b * b, a * b))
+    window = _WINDOW[a.shape[1]]
+    aa, bb, ab = (window @ product @ window.T for product in (a * a, b * b, a * b))
     flat = 0.05 * np.maximum(aa, bb).mean((1, 2), keepdims=True)
     local = ((ab + flat) / np.sqrt((aa + flat) * (bb + flat) + 1e-12)).reshape(len(a), -1)
     return np.partition(local, local.shape[1] // 25, axis=1)[:, local.shape[1] // 25]
@@ -175,4 +181,4 @@ def _gaussian(side: int, sigma: float) -> Floats:
 
 _FINE: Final = {HALF: _gaussian(HALF, 0.6), SIDE: _gaussian(SIDE, 0.8)}
 _COARSE: Final = {HALF: _gaussian(HALF, 3.0), SIDE: _gaussian(SIDE, 5.0)}
-_WINDOW: Final = _gaussian(SIDE, 4.0)[6:-4:4]  # at 14 places: the margin is masked
+_WINDOW: Final = {HALF: _gaussian(HALF, 2.5)[4:-3:3], SIDE: _gaussian(SIDE, 4.0)[6:-4:4]}  # the margin is masked

@@ -1,30 +1,32 @@
 """Which pairs of pictures are alike enough to be worth a closer look: the nearest in description, under all turns.
 
-All pairs are compared, by matrix products over blocks: nothing is missed and the order of insertion plays no part, as
-it does in an index. At 20,000 slices and their copies this took 7.7 s of one core; the HNSW graphs of faiss 6.2 s and
-of usearch 9.8 s, for 99.5 % and 99.8 % of these candidates. So no library is needed. Only the `KEEP` nearest of each
-picture are kept, so that thousands of near-copies give thousands of pairs and not millions.
+All pairs are compared, block by block: nothing is missed and the order of insertion plays no part, as it does in an
+index of near neighbours. Two matrix products bound what a pair can reach in any of its eight turns
+(`fingerprint.best_turn_bounds`), and only where that is enough to be among the `KEEP` nearest of the picture that asks,
+as far as they are known, the eight are worked out. So thousands of near-copies give thousands of pairs and not
+millions. The products are quadratic in the number of pictures, the rest is nearly linear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurodense.data.fingerprint import TURNS, Floats, turned_description
+from neurodense.data.fingerprint import FLIPS, Floats, best_turn_bounds, turned_description
 
 ALIKE: Final = 0.78
 """Least inner product of the descriptions of a candidate."""
 KEEP: Final = 16
-"""Candidates kept a picture; a pair stays while it is among these for one of its two."""
+"""Candidates that a picture asks for."""
 
 _BLOCK: Final = 512
-_BUFFER: Final = 4_000_000  # candidates held before the weaker ones are dropped
+_CHUNK: Final = 1024  # pairs looked at one by one, at a time: what the cache holds
+_SLACK: Final = 1e-5  # what rounding may take from a bound
 
 PAIR: Final = np.dtype(
     [("first", np.int32), ("second", np.int32), ("turn", np.uint8), ("view", np.uint8), ("alike", np.float32)]
@@ -36,100 +38,87 @@ Pairs = NDArray[np.void]
 
 @dataclass(frozen=True)
 class View:
-    """Descriptions to compare: of the pictures `rows` with those of all pictures.
+    """Descriptions to compare: one of each picture that asks, with another of every picture.
 
     Attributes:
-        rows: Numbers of the pictures that `queries` describes, ascending.
-        queries: float32 (len(rows), D).
+        asks: bool (N,).
+        queries: float32 (N, D).
         stock: float32 (N, D).
-        same: True where `queries` and `stock` are the same descriptions, so that half the pairs say it all.
     """
 
-    rows: NDArray[np.intp]
+    asks: NDArray[np.bool_]
     queries: Floats
     stock: Floats
-    same: bool
 
 
 def nearest(views: list[View], workers: int, advance: Callable[[float], None]) -> Pairs:
-    """Find the candidates, each pair once, in its best view and turn, sorted by (first, second).
+    """Find the candidates, each pair once, in its best view and turn, sorted by the lower number, then the higher.
 
     Args:
         views: What to compare; the number of a view in this list goes into `PAIR`.
         workers: Threads.
         advance: Called with the share done, 0 to 1.
     """
-    tasks = [(number, start) for number, view in enumerate(views) for start in range(0, len(view.rows), _BLOCK)]
-    # What lies below the floors of both its pictures is not among the nearest of either. Floors only rise, so that it
-    # does not matter for the result when a thread reads them.
-    floor = np.full(len(views[0].stock) if views else 0, ALIKE, np.float32)
-    kept, new = np.empty(0, PAIR), []
+    bounds = [best_turn_bounds(view.stock) for view in views]
+    starts = range(0, len(views[0].stock) if views else 0, _BLOCK)
+    found = [np.empty(0, PAIR)]
     with ThreadPoolExecutor(workers) as pool:
-        for done, pairs in enumerate(_in_order(pool, lambda task: _block(views, floor, *task), tasks, workers), 1):
-            new.append(pairs)
-            if done & (done - 1) == 0 or done == len(tasks) or sum(map(len, new)) > _BUFFER:
-                kept, new = _strongest(np.concatenate([kept, *new]), floor), []
-            advance(done / len(tasks))
-    return kept
+        for done, pairs in enumerate(pool.map(lambda start: _block(views, bounds, start), starts), 1):
+            found.append(pairs)
+            advance(done / len(starts))
+    pairs = np.concatenate(found)
+    return _each_once(pairs, np.minimum(pairs["first"], pairs["second"]), np.maximum(pairs["first"], pairs["second"]))
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Any], Pairs], tasks: list[tuple[int, int]], ahead: int
-) -> Iterator[Pairs]:
-    """Results in the order of the tasks, few of them waiting."""
-    running = []
-    for task in tasks:
-        running.append(pool.submit(work, task))
-        if len(running) > ahead:
-            yield running.pop(0).result()
-    for job in running:
-        yield job.result()
-
-
-def _block(views: list[View], floor: Floats, number: int, start: int) -> Pairs:
-    """Candidates of one block of rows of one view."""
-    view = views[number]
-    rows = view.rows[start : start + _BLOCK]
-    queries = [turned_description(view.queries[start : start + _BLOCK], turn) for turn in range(TURNS)]
-    found: list[Pairs] = [np.empty(0, PAIR)]
-    products = np.empty((len(rows), _BLOCK), np.float32)
-    for column in range(int(rows[0]) if view.same else 0, len(view.stock), _BLOCK):
-        stock = view.stock[column : column + _BLOCK]
-        out = products[:, : len(stock)]
-        least = np.minimum(floor[rows, None], floor[column : column + _BLOCK])
-        for turn, turned in enumerate(queries):
-            np.matmul(turned, stock.T, out=out)
-            hits = np.flatnonzero(out >= least)
-            if hits.size:
-                i, j = np.divmod(hits, len(stock))
-                pairs = np.empty(len(hits), PAIR)
-                pairs["first"], pairs["second"], pairs["alike"] = rows[i], column + j, out[i, j]
+def _block(views: list[View], bounds: list[tuple[Floats, Floats]], start: int) -> Pairs:
+    """The nearest of each of one block of pictures."""
+    floor = np.full(len(views[0].stock[start : start + _BLOCK]), ALIKE, np.float32)  # what is less is not among them
+    kept, new, waiting = np.empty(0, PAIR), [], 0
+    products = np.empty((2, len(floor) * _BLOCK), np.float32)
+    for number, (view, (stock_totals, stock_differences)) in enumerate(zip(views, bounds, strict=True)):
+        asking = np.flatnonzero(view.asks[start : start + _BLOCK])
+        queries = view.queries[start + asking]
+        swapped = turned_description(queries, 4)
+        totals, differences = best_turn_bounds(queries)
+        for column in range(0, len(view.stock), _BLOCK):
+            part = slice(column, column + _BLOCK)
+            stock = view.stock[part]
+            bound, other = products[:, : len(asking) * len(stock)].reshape(2, len(asking), len(stock))
+            np.matmul(totals, stock_totals[part].T, out=bound)
+            np.matmul(differences, stock_differences[part].T, out=other)
+            bound += np.abs(other, out=other)
+            hits = np.flatnonzero(bound >= floor[asking, None] - np.float32(_SLACK))
+            for at in range(0, len(hits), _CHUNK):
+                i, j = np.divmod(hits[at : at + _CHUNK], len(stock))
+                near = stock[j]
+                alike = np.concatenate([(queries[i] * near) @ FLIPS, (swapped[i] * near) @ FLIPS], axis=1)
+                turn = alike.argmax(1)
+                pairs = np.empty(len(i), PAIR)
+                pairs["first"], pairs["second"], pairs["alike"] = start + asking[i], column + j, alike.max(1)
                 pairs["turn"], pairs["view"] = INVERSE[turn], number
-                found.append(
-                    pairs[pairs["second"] > pairs["first"] if view.same else pairs["second"] != pairs["first"]]
-                )
-        if sum(map(len, found)) > _BUFFER // 8:
-            found = [_strongest(np.concatenate(found))]
-    return _strongest(np.concatenate(found))
+                new.append(pairs[(pairs["alike"] >= floor[asking[i]]) & (pairs["first"] != pairs["second"])])
+                waiting += len(new[-1])
+            if waiting > KEEP * len(floor):
+                kept, new, waiting = _strongest(np.concatenate([kept, *new]), floor, start), [], 0
+    return _strongest(np.concatenate([kept, *new]), floor, start)
 
 
-def _strongest(pairs: Pairs, floor: Floats | None = None) -> Pairs:
-    """Each pair in its best view and turn, and of these the `KEEP` best of each picture, whose `floor` they raise."""
-    low, high = np.minimum(pairs["first"], pairs["second"]), np.maximum(pairs["first"], pairs["second"])
-    key = low.astype(np.int64) << 32 | high
-    order = np.lexsort((pairs["view"] * TURNS + pairs["turn"], -pairs["alike"], key))
-    order = order[np.r_[True, np.diff(key[order]) != 0]] if len(order) else order
-    pairs, ends, alike = pairs[order], np.concatenate([low[order], high[order]]), np.tile(pairs["alike"][order], 2)
+def _strongest(pairs: Pairs, floor: Floats, start: int) -> Pairs:
+    """The `KEEP` best pairs of each first, each in its best view; `floor`, of the pictures from `start` on, rises."""
+    pairs = _each_once(pairs, pairs["first"], pairs["second"])
+    pairs = pairs[np.lexsort((-pairs["alike"], pairs["first"]))]
+    count = np.bincount(pairs["first"] - start, minlength=len(floor))
+    rank = np.arange(len(pairs)) - np.repeat(np.cumsum(count) - count, count)
+    last = pairs[rank == KEEP - 1]
+    floor[last["first"] - start] = last["alike"]
+    return pairs[rank < KEEP]
 
-    order = np.lexsort((-alike, ends))  # of each picture, its pairs from the nearest on
-    count = np.bincount(ends[order]) if len(ends) else np.zeros(0, np.intp)
-    rank = np.empty(len(ends), np.intp)
-    rank[order] = np.arange(len(ends)) - np.repeat(np.cumsum(count) - count, count)
-    if floor is not None:
-        last = rank == KEEP - 1
-        floor[ends[last]] = alike[last]
-    strong: Pairs = pairs[rank.reshape(2, -1).min(0) < KEEP]
-    return strong
+
+def _each_once(pairs: Pairs, one: NDArray[np.int32], other: NDArray[np.int32]) -> Pairs:
+    """Of the pairs of the same two numbers the best, sorted by the numbers."""
+    key = one.astype(np.int64) << 32 | other
+    order = np.lexsort((pairs["first"], pairs["view"], -pairs["alike"], key))
+    return pairs[order[np.flatnonzero(np.diff(key[order], prepend=-1))]]
 
 
 INVERSE: Final = np.array([0, 1, 2, 3, 4, 6, 5, 7], np.uint8)

@@ -160,8 +160,22 @@ def turned_description(descriptions: Floats, turn: int) -> Floats:
         place = np.zeros((_CUT_OFF, _CUT_OFF), np.intp)
         place[rows, columns] = np.arange(len(rows))
         descriptions = descriptions[:, place[columns, rows]]
-    sign = (-1.0) ** (rows * (turn & 1) + columns * (turn >> 1 & 1))
-    return descriptions * sign.astype(np.float32)
+    return descriptions * FLIPS[:, turn & 3]
+
+
+def best_turn_bounds(descriptions: Floats) -> tuple[Floats, Floats]:
+    """Vectors a, b of each: a1 @ a2 + |b1 @ b2| is at least the inner product of two descriptions in their best turn.
+
+    No flip changes a description without its signs, and no inner product is more than that of the values without
+    signs; what is even in rows and columns keeps its sign. A transposition swaps entries: it leaves the sum of two
+    that swap as it is, and changes the sign of their difference.
+    """
+    rows, columns = _KEPT
+    sure = np.where((rows | columns) & 1, np.abs(descriptions), descriptions)
+    swapped = turned_description(sure, 4)
+    upper, half = rows < columns, np.float32(0.5**0.5)
+    total = np.concatenate([(sure + swapped)[:, upper] * half, sure[:, rows == columns]], axis=1)
+    return total, (sure - swapped)[:, upper] * half
 
 
 def _cosines() -> tuple[Floats, Floats]:
@@ -175,3 +189,6 @@ def _cosines() -> tuple[Floats, Floats]:
 
 _COSINES, _WEIGHTS = _cosines()
 _KEPT = np.nonzero(_WEIGHTS)
+
+FLIPS: Final = np.stack([(-1.0) ** (_KEPT[0] * (t & 1) + _KEPT[1] * (t >> 1)) for t in range(4)], 1).astype(np.float32)
+"""float32 (D, 4): the signs that each of the turns 0 to 3 gives the entries of a description."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from neurodense.data.align import HALF, half_size, similarities
 from neurodense.data.candidates import INVERSE, Pairs, View, nearest
 from neurodense.data.fingerprint import HEAD, SIDE, WHOLE, Floats, Thumbs, describe, equalised, turned_description
+from neurodense.errors import MissingExtra
 
 TWIN: Final = 0.92
 """Least similarity of twins."""
@@ -95,13 +96,19 @@ def find_twins(thumbs: Thumbs, *, advance: Callable[[int, int], None] = lambda d
 
     Raises:
         ValueError: `thumbs` has another shape or type.
+        MissingExtra: threadpoolctl is not installed.
     """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise MissingExtra("threadpoolctl", "audit") from error
     if thumbs.dtype != np.uint8 or thumbs.ndim != 4 or thumbs.shape[1:] != (2, SIDE, SIDE):
         raise ValueError(f"thumbs must be uint8 (N, 2, {SIDE}, {SIDE}). Got {thumbs.dtype} {thumbs.shape}.")
     distinct, copies, blank = _distinct(thumbs)
-    gallery = _Gallery(thumbs, distinct, lambda share: advance(int(20 * share), 100))
-    candidates = nearest(gallery.views(), gallery.workers, lambda share: advance(20 + int(40 * share), 100))
-    twins, near = _stars(gallery, candidates, lambda share: advance(60 + int(40 * share), 100))
+    with threadpool_limits(1, user_api="blas"):  # the search has its own; these would wait for one another
+        gallery = _Gallery(thumbs, distinct, lambda share: advance(int(20 * share), 100))
+        candidates = nearest(gallery.views(), gallery.workers, lambda share: advance(20 + int(40 * share), 100))
+        twins, near = _stars(gallery, candidates, lambda share: advance(60 + int(40 * share), 100))
     pairs = [gallery.pair(candidates[k], similarity) for k, similarity in twins]
     pairs, clusters = _joined(len(thumbs), pairs + [Pair(a, b, 0, 1.0, "exact") for a, b in copies])
     neighbours = [replace(gallery.pair(candidates[k], similarity), kind="neighbour") for k, similarity in near]
@@ -170,13 +177,10 @@ class _Gallery:
         """What to compare: whole pictures, heads, and pictures that seem cropped with the middles of all others."""
         if not self.descriptions:
             return []
-        every, cropped = np.arange(len(self.number)), np.flatnonzero(self.cropped)
+        every = np.ones(len(self.number), bool)
         whole, head, *middles = self.descriptions
-        return [
-            View(every, whole, whole, same=True),
-            View(every, head, head, same=True),
-            *(View(cropped, whole[cropped], middle, same=False) for middle in middles),
-        ]
+        cropped = [View(self.cropped, whole, middle) for middle in middles]
+        return [View(every, whole, whole), View(every, head, head), *cropped]
 
     def compare(self, candidates: Pairs) -> Floats:
         """The similarity of each, float32 (len(candidates),), by threads."""
