@@ -74,19 +74,22 @@ def remembered_twins(
         return found
 
 
-def with_groups(catalogue: Catalogue, clusters: NDArray[np.intp]) -> Catalogue:
-    """Give the records of each cluster one group.
+def with_groups(catalogue: Catalogue, numbers: NDArray[np.intp]) -> Catalogue:
+    """Make the records of each number one group.
 
     Args:
-        catalogue: Its groups, if it has any, are put aside.
-        clusters: intp (N,): of each record a number that it shares with its twins and with no others.
+        catalogue: Its groups lie within the numbers.
+        numbers: intp (N,): of each record one that it shares with what belongs to it, and with nothing else.
 
     Returns:
-        The catalogue with groups. A group's name is the path of one of its images, the same one on every system.
+        The catalogue with groups. A group has the name of the first of its given groups, or the path of its first image
+        where none is given; "first" does not hang on case, slashes or the composition of letters, so that the name is
+        the same on every system.
     """
-    numbers: list[int] = clusters.tolist()
-    first: dict[int, str] = {}
-    for number, record in zip(numbers, catalogue.records, strict=True):
-        first[number] = min(first.get(number, record.path), record.path, key=lambda path: (folded(path), path))
-    records = tuple(replace(r, group=first[number]) for number, r in zip(numbers, catalogue.records, strict=True))
+    of_record: list[int] = numbers.tolist()
+    first: dict[int, tuple[bool, str, str]] = {}
+    for number, record in zip(of_record, catalogue.records, strict=True):
+        own = (record.group == record.path, folded(record.group), record.group)  # False, that is a given one, is first
+        first[number] = min(first.get(number, own), own)
+    records = tuple(replace(r, group=first[number][2]) for number, r in zip(of_record, catalogue.records, strict=True))
     return replace(catalogue, records=records, grouped=True)
