@@ -19,11 +19,13 @@ for library in ("sklearn", "scipy", "jinja2", "filelock"):
     pytest.importorskip(library)
 
 import neurodense
+from neurodense.data import grouping
 from neurodense.data.audit.page import write_page
 from neurodense.data.audit.result import Audit
 from neurodense.data.audit.run import Audited, audit
 from neurodense.data.audit.table import print_audit
 from neurodense.data.catalogue import scan_folder
+from neurodense.data.glance import glance_folder
 from neurodense.data.groups import apply_groups, read_groups
 from neurodense.data.split import split_records
 from neurodense.errors import DataError, MissingExtra
@@ -153,6 +155,22 @@ def test_groups_join_patients_and_twins_and_train_takes_them(result: Audited, pl
     parts = split_records(catalogue, seed=0).parts
     sides = [{record.group for record in records} for records in parts.values()]
     assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+def test_what_an_audit_found_serves_the_next_and_train(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cache = planted / "data", planted / "cache"
+    first = audit(data, cache=cache)
+    monkeypatch.setattr(grouping, "find_twins", None)
+    again = audit(data, cache=cache)
+    assert again.audit == first.audit
+    catalogue, glances = glance_folder(data, cache)
+    found = grouping.find_groups(catalogue, glances, cache)
+    assert found.records == again.data.records
+    assert len({record.group for record in found.records}) == len(found.records) - 3
+    with pytest.raises(TypeError, match="not callable"):
+        grouping.find_groups(catalogue, glances, tmp_path)
 
 
 def test_sources_from_a_column_or_a_table(result: Audited, planted: Path) -> None:

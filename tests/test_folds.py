@@ -329,6 +329,13 @@ def test_a_cluster_of_twins_is_a_group_with_the_same_name_everywhere():
     grouped = with_groups(lower, np.array([0, 1, 1, 1, 4]))
     assert [record.path for record in grouped.records][:2] == ["a/a.png", "a/b.png"]
     assert [record.group for record in grouped.records] == ["a/a.png", "a/b.png", "a/b.png", "a/b.png", "b/2.png"]
+    # A given name goes before a path, and among given ones the same rule holds.
+    given = replace(lower, records=tuple(
+        replace(record, group=group)
+        for record, group in zip(lower.records, ["a/a.png", "P2", "a/c.png", "p1", "b/2.png"], strict=True)
+    ))  # fmt: skip
+    grouped = with_groups(given, np.array([0, 1, 0, 1, 1]))
+    assert [record.group for record in grouped.records] == ["a/a.png", "p1", "a/a.png", "p1", "p1"]
 
 
 def test_what_was_found_is_kept_until_an_image_changes(tmp_path, monkeypatch):

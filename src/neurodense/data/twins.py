@@ -28,6 +28,8 @@ from neurodense.data.candidates import INVERSE, Pairs, View, nearest
 from neurodense.data.fingerprint import HEAD, SIDE, WHOLE, Floats, Thumbs, describe, equalised, turned_description
 from neurodense.errors import MissingExtra
 
+VERSION: Final = 1
+"""Counts up when the same thumbnails would give other twins, so that what an older program found is not used."""
 TWIN: Final = 0.92
 """Least similarity of twins."""
 LINK: Final = 0.94

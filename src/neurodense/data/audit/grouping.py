@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neurodense.data.catalogue import Catalogue
+from neurodense.data.grouping import with_groups
 
 
 def join_groups(catalogue: Catalogue, clusters: NDArray[np.intp]) -> tuple[Catalogue, int]:
     """Join the groups of the catalogue with clusters of twins, (N,), wherever they share an image.
 
-    A joined group is named after the first of its given groups, or after its first image where none is given.
-
     Returns:
-        The catalogue with its new groups, and how many given groups went into another.
+        The catalogue with its new groups, named as `with_groups` does, and how many given groups went into another.
     """
     number = components(len(clusters), chain(number_names([r.group for r in catalogue.records])), chain(clusters))
-    name: dict[int, tuple[bool, str]] = {}
-    for k, record in zip(number.tolist(), catalogue.records, strict=True):
-        own = (record.group == record.path, record.group)  # False, that is a given group, sorts first
-        name[k] = min(name.get(k, own), own)
+    joined = with_groups(catalogue, number)
     given = {record.group for record in catalogue.records if record.group != record.path}
-    records = tuple(
-        replace(record, group=name[k][1]) for k, record in zip(number.tolist(), catalogue.records, strict=True)
-    )
-    kept = sum(not alone for alone, _ in name.values())
-    return replace(catalogue, records=records, grouped=True), len(given) - kept
+    return joined, len(given - {record.group for record in joined.records})
 
 
 def straddling(catalogue: Catalogue, parts: Sequence[str]) -> tuple[str, ...]:

@@ -25,8 +25,8 @@ from neurodense.data.audit.tables import read_parts, read_sources
 from neurodense.data.audit.words import findings
 from neurodense.data.catalogue import Catalogue, class_folders, in_order
 from neurodense.data.glance import Glances, glance_folder, join_thumbs
+from neurodense.data.grouping import remembered_twins
 from neurodense.data.groups import apply_groups, read_groups
-from neurodense.data.twins import find_twins
 from neurodense.errors import DataError, MissingExtra
 from neurodense.screen import Screen
 from neurodense.versions import versions
@@ -102,7 +102,7 @@ def audit(
     images = _images(catalogue, other, parts)
     n = images.n_data
     exact = exact_links(images.hashes)
-    twins, near = _search(glances, other_glances, images.hashes, screen)
+    twins, near = _search(glances, other_glances, images.hashes, cache, screen)
     clusters = components(len(images.paths), _ends([*exact, *twins]))
     joined, merged = join_groups(catalogue, clusters[:n])
     units = number_names([record.group for record in joined.records])
@@ -194,12 +194,12 @@ def _images(catalogue: Catalogue, other: Catalogue | None, parts: Sequence[str] 
 
 
 def _search(
-    glances: Glances, other: Glances | None, hashes: Sequence[str], screen: Screen
+    glances: Glances, other: Glances | None, hashes: Sequence[str], cache: str | Path | None, screen: Screen
 ) -> tuple[list[Link], list[Link]]:
     """Twins that are no exact copies, and near neighbours."""
     thumbs = glances.thumbs if other is None else join_thumbs(glances.thumbs, other.thumbs)
     with screen.bar("looking for twins", 100, "%") as bar:
-        found = find_twins(thumbs, advance=bar.reach)
+        found = remembered_twins(hashes, thumbs, cache, bar.reach)
     twins = [
         Link(pair.first, pair.second, pair.turn, pair.similarity, "same picture" if pair.kind == "exact" else pair.kind)
         for pair in found.pairs
