@@ -91,6 +91,7 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["train", "--resume", "x", "--seed", "3"], ["--seed"]),
         (["train", "x", "--out", "y", "--precision", "int8"], ["'auto', 'fp32', 'bf16', 'fp16'"]),
         (["train", "x", "--out", "y", "--cache", "c", "--no-cache"], ["exclude"]),
+        (["train", "x", "--out", "y", "--partial", "z"], ["'z' does not say which classes", "FOLDER=CLASS,CLASS"]),
         (["predict", "x.png"], ["--model"]),
         (["predict", "x.png", "--model", "nowhere"], ["nowhere is not a folder", "card.json"]),
         (["predict", "x.nii", "--model", "nowhere", "--slices", "some"], ["allowed are brain, all, middle, every:N"]),

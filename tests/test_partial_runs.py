@@ -240,14 +240,14 @@ def test_one_allowed_class_trains_as_a_labelled_image_does(phantoms: Path, unsor
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits_and_its_folders_may_have_moved(
-    phantoms: Path, unsorted: Path, head: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: tuple[Path, str], phantoms: Path, unsorted: Path, head: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "finish", lambda run, *_: run / "model")
     second = tmp_path / "a second"
     shutil.copytree(unsorted / "deep", second)
     partial = {unsorted: MAY_BE, second: ["glioma", "meningioma"]}
-    settings = {"recipe": head.model_copy(update={"balance": "group"}), "groups": phantoms / "groups.csv", "seed": 4,
-                "precision": "fp32", "workers": 0, "cache": tmp_path / "cache", "screen": Ears()}  # fmt: skip
+    settings = {"recipe": head.model_copy(update={"balance": "root"}), "groups": phantoms / "groups.csv", "seed": 3,
+                "precision": "fp32", "workers": 0, "cache": run[0].parent / "cache", "screen": Ears()}  # fmt: skip
     train(phantoms, tmp_path / "whole", partial=partial, **settings)  # type: ignore[arg-type]
     real = Journal.batch
 
@@ -363,28 +363,43 @@ def test_counts_come_back_from_json_and_add_up() -> None:
 # ---- sampling -----------------------------------------------------------------------------------------------------
 
 GROUPS = ["large"] * 90 + ["small"] * 9 + ["alone"]
+ONE = [0] * len(GROUPS)  # label
 
 
 def test_each_image_once_is_a_permutation() -> None:
-    order = epoch_order(GROUPS, 8, "none", 0, "order", 0, 0)
+    order = epoch_order(ONE, GROUPS, 8, "none", 0, "order", 0, 0)
     assert [len(batch) for batch in order] == [8] * 12 + [4]
     assert sorted(k for batch in order for k in batch) == list(range(100))
 
 
 def test_balanced_draws_give_every_group_the_same_chance() -> None:
-    drawn = [GROUPS[k] for epoch in range(300) for batch in epoch_order(GROUPS, 8, "group", 0, epoch) for k in batch]
+    drawn = [
+        GROUPS[k] for epoch in range(300) for batch in epoch_order(ONE, GROUPS, 8, "group", 0, epoch) for k in batch
+    ]
     assert len(drawn) == 30_000
     for count in Counter(drawn).values():
         assert count == pytest.approx(10_000, abs=5 * (30_000 * 2 / 9) ** 0.5)  # five standard deviations
     inside = Counter(
-        k for epoch in range(300) for batch in epoch_order(GROUPS, 8, "group", 0, epoch) for k in batch if k < 90
+        k for epoch in range(300) for batch in epoch_order(ONE, GROUPS, 8, "group", 0, epoch) for k in batch if k < 90
     )
     assert len(inside) == 90
     assert max(inside.values()) < 2 * min(inside.values())
 
 
+def test_draws_keep_the_share_of_each_label() -> None:
+    labels = [0] * 90 + [1] * 10  # the first has one group, the other two
+    for balance, of_nine in (("group", 1 / 2), ("root", 3 / 4)):
+        order = [
+            k for epoch in range(300) for batch in epoch_order(labels, GROUPS, 8, balance, 0, epoch) for k in batch
+        ]  # type: ignore[arg-type]
+        counts = Counter(GROUPS[k] for k in order)
+        assert counts["large"] == pytest.approx(27_000, abs=5 * (30_000 * 0.09) ** 0.5)
+        others = counts["small"] + counts["alone"]
+        assert counts["small"] == pytest.approx(of_nine * others, abs=5 * (others / 4) ** 0.5)
+
+
 def test_draws_depend_on_their_key_alone() -> None:
-    one = epoch_order(GROUPS, 8, "group", 5, "order", 1, 2)
+    one = epoch_order(ONE, GROUPS, 8, "group", 5, "order", 1, 2)
     torch.manual_seed(123)
-    assert epoch_order(GROUPS, 8, "group", 5, "order", 1, 2) == one
-    assert epoch_order(GROUPS, 8, "group", 5, "order", 1, 3) != one
+    assert epoch_order(ONE, GROUPS, 8, "group", 5, "order", 1, 2) == one
+    assert epoch_order(ONE, GROUPS, 8, "group", 5, "order", 1, 3) != one

@@ -237,7 +237,7 @@ def test_unknown_keys(content, parts):
         (text("dropout = true"), ["'dropout'", "valid number", "got True"]),
         (text("weights = 'mine.pth'"), ["'weights'", "'imagenet' or 'none'", "got 'mine.pth'"]),
         (text("class_weights = [1, 2]"), ["'class_weights'", "'none' or 'balanced'", "got [1, 2]"]),
-        (text("balance = 'source'"), ["'balance'", "'none' or 'group'", "got 'source'"]),
+        (text("balance = 'source'"), ["'balance'", "'none', 'root' or 'group'", "got 'source'"]),
         (text("[augment]\nflip = 1"), ["'augment.flip'", "valid boolean", "got 1"]),
         (text("[augment]\nscale = -0.1"), ["'augment.scale'", "greater than or equal to 0", "got -0.1"]),
         (text("augment = 3"), ["'augment': must be a table, [augment], got 3"]),

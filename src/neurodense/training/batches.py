@@ -23,6 +23,9 @@ Batch = tuple[Tensor, Tensor]
 """What enters the suffix, on the device; labels (N,) int64 as `ImageRecords.targets` has them, on the device."""
 
 
+_POWER = {"root": 0.5, "group": 0.0}
+
+
 class Source(Protocol):
     """Where a stage's batches come from."""
 
@@ -41,23 +44,33 @@ def view_of_epoch(epoch: int, cut: int, views: int, augmented: bool) -> int:
     return 1 + (epoch % views if cut else epoch)
 
 
-def epoch_order(groups: Sequence[str], size: int, balance: Balance, *key: str | int) -> list[list[int]]:
+def epoch_order(
+    targets: Sequence[int], groups: Sequence[str], size: int, balance: Balance, *key: str | int
+) -> list[list[int]]:
     """Batches of indices of an epoch: each image once, or as many draws with replacement.
 
     Args:
+        targets: Label of each image.
         groups: Group of each image.
         size: Images in a batch; the last may have fewer.
-        balance: "none" takes each image once; "group" draws a group for each place, each with the same chance, and one
-            of its images.
+        balance: "none" takes each image once. Else each place draws a label, with the chance of its share of the
+            images, then one of the label's groups, of n images with a chance that grows with n^0.5 ("root") or all with
+            the same ("group"), and then one of its images.
         key: Seeds the order.
     """
     count, generator = len(groups), generator_of(*key)
-    if balance == "group":
-        size_of = Counter(groups)
-        chances = torch.tensor([1 / size_of[group] for group in groups], dtype=torch.float64)
-        drawn = torch.multinomial(chances, count, replacement=True, generator=generator).tolist()
-    else:
+    if balance == "none":
         drawn = torch.randperm(count, generator=generator).tolist()
+    else:
+        pairs = list(zip(targets, groups, strict=True))
+        images_of, label_size = Counter(pairs), Counter(targets)
+        weight = {pair: images ** _POWER[balance] for pair, images in images_of.items()}
+        total: Counter[int] = Counter()
+        for (label, _), share in weight.items():
+            total[label] += share
+        chance = {pair: label_size[pair[0]] * weight[pair] / total[pair[0]] / images_of[pair] for pair in weight}
+        chances = torch.tensor([chance[pair] for pair in pairs], dtype=torch.float64)
+        drawn = torch.multinomial(chances, count, replacement=True, generator=generator).tolist()
     return [drawn[first : first + size] for first in range(0, count, size)]
 
 

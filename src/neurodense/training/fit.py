@@ -198,9 +198,9 @@ class Fit:
         """One epoch of training: mean loss over images, and the view it was trained on."""
         setting, recipe, total_epoch = self.setting, self.recipe, self.position.total_epoch
         groups = setting.images.groups[: setting.train_count]
-        order = epoch_order(groups, recipe.batch_size, recipe.balance, setting.seed, "order", index, epoch)
-        view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
         known = setting.images.targets[: setting.train_count]
+        order = epoch_order(known, groups, recipe.batch_size, recipe.balance, setting.seed, "order", index, epoch)
+        view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
         loss_of = Loss(recipe, stage, known, setting.images.allowed, setting.arithmetic)
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"

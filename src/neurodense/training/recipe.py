@@ -28,7 +28,7 @@ Trainable = Literal[
 ]  # fmt: skip
 
 
-Balance = Literal["none", "group"]
+Balance = Literal["none", "root", "group"]
 
 
 class Stage(Checked):
@@ -78,8 +78,8 @@ class Recipe(Checked):
     )
     balance: Balance = Field(
         "none",
-        description="none trains on each image once an epoch; group draws as many with replacement, each group with "
-        "the same chance, and then one of its images.",
+        description="none trains on each image once an epoch; root and group draw as many of each class with "
+        "replacement, a group by the root of its images, or each group with the same chance.",
     )
     keep: Literal["best", "last"] = Field("best", description="Best epoch by validation macro F1, or the last one.")
     weights: Literal["imagenet", "none"] = Field("imagenet", description="Start, where --weights does not say.")
