@@ -21,6 +21,7 @@ from neurodense.training.dataset import ImageRecords
 from neurodense.training.finish import finish
 from neurodense.training.fit import Fit, Setting
 from neurodense.training.journal import Journal
+from neurodense.training.memory import keep_freed_memory
 from neurodense.training.mirror import Mirror
 from neurodense.training.network import new_network
 from neurodense.training.precision import choose
@@ -64,6 +65,7 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
         f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
     )
     seed_everything(sheet.seed)
+    keep_freed_memory()
     network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
     training = (*split.parts["train"], *split.partial["train"])
     records = (*training, *split.parts["validation"])

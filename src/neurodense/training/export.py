@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ def export_graph(network: Network, size: int, path: Path) -> None:
 
     The network must be in eval mode, on the CPU, in float32.
     """
+    trace(network, size, optimize=True).save(str(path), external_data=False)
+
+
+def trace(network: Network, size: int, *, optimize: bool) -> Any:
+    """The graph as `torch.onnx` has it; optimised, norms are folded into the convolutions before them."""
     example = torch.zeros(2, 1, size, size)
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level
@@ -48,16 +54,20 @@ def export_graph(network: Network, size: int, path: Path) -> None:
                 opset_version=_OPSET,
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("images", min=1, max=65536)},),
+                optimize=optimize,
                 verbose=False,
             )
     finally:
         noisy.setLevel(level)
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    program.save(str(path), external_data=False)
+    return program
 
 
-def export_weights(network: Network, path: Path) -> None:
-    """Write the state dict under torchvision's names, float32."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def export_weights(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the state dict under torchvision's names, floating tensors as `dtype`."""
+    tensors = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     write_tensors(tensors, path, {"format": "pt", "architecture": "densenet121"})

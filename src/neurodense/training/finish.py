@@ -28,6 +28,7 @@ from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.caveats import caveats
 from neurodense.training.export import export_graph, export_weights
+from neurodense.training.half import round_to_half, share_weights
 from neurodense.training.journal import read_history
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
@@ -70,8 +71,14 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     staging = run / ".model-new"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    export_weights(network, staging / "model.safetensors")
-    export_graph(network, recipe.image_size, staging / "model.onnx")
+    half = recipe.stored_as == "fp16"
+    if half:
+        round_to_half(network)
+    export_weights(network, staging / "model.safetensors", torch.float16 if half else torch.float32)
+    if half:
+        share_weights(network, recipe.image_size, staging)
+    else:
+        export_graph(network, recipe.image_size, staging / "model.onnx")
     files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
     write_card(staging, card.model_copy(update={"files": files}))
     predictor = Predictor(staging, precision="fp32", streams=MANY)

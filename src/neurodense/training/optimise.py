@@ -18,11 +18,13 @@ def new_optimizer(stage: Stage, parameters: dict[str, nn.Parameter]) -> torch.op
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": stage.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    # One kernel in place of one a tensor; on a GPU it would want Adam's step counts there, and they are kept on the CPU.
+    fused = all(parameter.device.type == "cpu" for parameter in parameters.values())
     if stage.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=stage.learning_rate)
+        return torch.optim.Adam(groups, lr=stage.learning_rate, fused=fused)
     if stage.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=stage.learning_rate)
-    return torch.optim.SGD(groups, lr=stage.learning_rate, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=fused)
+    return torch.optim.SGD(groups, lr=stage.learning_rate, momentum=0.9, nesterov=True, fused=fused)
 
 
 def learning_rate(stage: Stage, done: float) -> float:

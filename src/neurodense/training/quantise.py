@@ -25,6 +25,7 @@ from neurodense.inference.predictor import GRAPH, INT8_GRAPH, MANY, Predictor
 from neurodense.inference.threads import usable_cores
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
+from neurodense.training.half import whole_graph
 from neurodense.training.qdq import Ranges, observed, quantised
 
 MACRO_F1_DROP: Final = 0.003
@@ -69,7 +70,7 @@ def quantise(
 
     with tempfile.TemporaryDirectory() as room:
         graph = Path(room) / INT8_GRAPH
-        graph.write_bytes(quantised(onnx.load(folder / GRAPH), ranges).SerializeToString())
+        graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())
         files = {**card.files, INT8_GRAPH: sha256_of(graph)}
         write_card(Path(room), card.model_copy(update={"files": files}))
         small = Predictor(room, precision="int8", streams=MANY)
@@ -114,7 +115,7 @@ def calibrate(graph: Path, batches: Iterable[Pixels]) -> Ranges:
     """
     import onnx
 
-    model, streams, inputs = observed(onnx.load(graph))
+    model, streams, inputs = observed(whole_graph(graph))
     names = [f"{name}:peak" for name in streams]
     names += [f"{name}:{what}" for name in inputs for what in ("min", "max")]
     seen: dict[str, np.ndarray] = {}
