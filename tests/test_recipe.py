@@ -20,7 +20,7 @@ from neurodense.training.recipe import (
 )
 from neurodense.training.variation import Augment, Lesions
 
-NAMES = ["demo", "finetune", "notebook", "scratch"]
+NAMES = ["brain", "demo", "finetune", "notebook", "scratch"]
 
 
 def text(top="", stage="", more=""):

@@ -10,10 +10,9 @@ _LARGEST = 2**31 - 1  # bytes; the arguments are C ints
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed. It gives large blocks back to the system at once, and each step of a training
-    would get its feature maps anew, page by page. Elsewhere than on glibc nothing is done.
+    """Have glibc keep what is freed; with another C library nothing is done. See mallopt(3).
 
-    See mallopt(3).
+    By itself it gives large blocks back to the system at once, and each step gets its feature maps anew, page by page.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -18,7 +18,7 @@ def new_optimizer(stage: Stage, parameters: dict[str, nn.Parameter]) -> torch.op
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": stage.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    # One kernel in place of one a tensor; on a GPU it would want Adam's step counts there, and they are kept on the CPU.
+    # One kernel in place of one a tensor. On a GPU it wants Adam's step counts there, and they are kept on the CPU.
     fused = all(parameter.device.type == "cpu" for parameter in parameters.values())
     if stage.optimizer == "adam":
         return torch.optim.Adam(groups, lr=stage.learning_rate, fused=fused)

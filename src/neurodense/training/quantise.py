@@ -66,7 +66,6 @@ def quantise(
     screen.say(f"int8: calibrating on {len(chosen):,} training images, then {len(validation):,} validation images")
     ranges = calibrate(folder / GRAPH, _pixels(root, chosen, card))
 
-    import onnx
 
     with tempfile.TemporaryDirectory() as room:
         graph = Path(room) / INT8_GRAPH
@@ -113,8 +112,6 @@ def calibrate(graph: Path, batches: Iterable[Pixels]) -> Ranges:
     Raises:
         DataError: There is not one image.
     """
-    import onnx
-
     model, streams, inputs = observed(whole_graph(graph))
     names = [f"{name}:peak" for name in streams]
     names += [f"{name}:{what}" for name in inputs for what in ("min", "max")]
