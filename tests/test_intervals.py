@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neurodense.evaluation import bootstrap
 from neurodense.evaluation.bootstrap import basic, bca, draws, exact, left_out, numbered
-from neurodense.evaluation.intervals import groups_of, intervals
+from neurodense.evaluation.intervals import intervals
 from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.scores import Scored
@@ -41,7 +41,7 @@ def sample(n=200, n_groups=None, seed=0, labels=LABELS, easy=1.5, digits=None):
 
 
 def scored(predictions):
-    return Scored(predictions.labels, predictions.truth, predictions.probabilities, groups_of(predictions))
+    return Scored(predictions.labels, predictions.truth, predictions.probabilities, numbered(predictions.units))
 
 
 # ---- figures under weights -------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def scored(predictions):
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 40), n_groups=st.integers(1, 12), ties=st.booleans())
 def test_a_weight_is_as_many_copies_of_the_group(seed, n, n_groups, ties):
     predictions = sample(n, n_groups, seed, digits=0 if ties else None)
-    groups = groups_of(predictions)
+    groups = numbered(predictions.units)
     weights = np.random.default_rng(seed).integers(0, 3, size=groups.max() + 1)
     rows = np.repeat(np.arange(n), weights[groups])
     if not len(rows):
@@ -67,8 +67,8 @@ def test_a_weight_is_as_many_copies_of_the_group(seed, n, n_groups, ties):
 def test_an_average_has_no_value_where_a_class_is_missing_in_the_resample_alone():
     predictions = sample(30, 6)
     truth = np.where(predictions.truth == 2, 1, predictions.truth)
-    truth[np.flatnonzero(groups_of(predictions) == 3)] = 2
-    ours = Scored(LABELS, truth, predictions.probabilities, groups_of(predictions))
+    truth[np.flatnonzero(numbered(predictions.units) == 3)] = 2
+    ours = Scored(LABELS, truth, predictions.probabilities, numbered(predictions.units))
     without = np.ones((6, 1))
     without[3] = 0
     values = ours.under(without)
@@ -250,7 +250,7 @@ def test_where_no_error_was_seen_the_interval_is_exact():
 def test_resamples_without_a_class_are_counted():
     predictions = sample(60, 20, seed=2)
     truth = np.where(predictions.truth == 2, 0, predictions.truth)
-    truth[groups_of(predictions) == 4] = 2  # one group of twenty: missing in (19/20)^20 = 36% of the resamples
+    truth[numbered(predictions.units) == 4] = 2  # one group of twenty: missing in (19/20)^20 = 36% of the resamples
     got = intervals(Predictions(LABELS, predictions.sources, truth, predictions.probabilities, predictions.groups))
     assert got.undefined["macro.recall"] == got.undefined["macro.auroc"]
     assert got.undefined["macro.recall"] / 2000 == pytest.approx(0.95**20, abs=0.05)

@@ -116,3 +116,17 @@ def exact(point: float, trials: int, level: float = LEVEL) -> Bounds:
     """The interval of a share that is 0 or 1 in all of `trials` independent groups (Clopper and Pearson, 1934)."""
     reach = ((1 - level) / 2) ** (1 / trials)
     return (reach, 1.0) if point else (0.0, 1 - reach)
+
+
+def interval(values: Floats, point: float, jackknife: Floats, level: float, trials: int | None) -> Bounds | None:
+    """That of `bca`; where it has none since no resample differs, that of `exact` for a share of `trials` groups.
+
+    Args:
+        values: As `bca` has it, and the three that follow.
+        point: In the sample.
+        jackknife: With parts left out.
+        level: In (0, 1).
+        trials: Groups that hold images that count; None for a figure that is no share of images.
+    """
+    found = bca(values, point, jackknife, level)
+    return exact(point, trials, level) if found is None and trials and point in {0.0, 1.0} else found

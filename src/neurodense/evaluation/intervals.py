@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neurodense.evaluation.bootstrap import (
     LEVEL,
@@ -16,9 +15,8 @@ from neurodense.evaluation.bootstrap import (
     Bounds,
     Floats,
     basic,
-    bca,
     draws,
-    exact,
+    interval,
     left_out,
     numbered,
 )
@@ -57,12 +55,9 @@ class Intervals:
     seed: int
     level: float
 
-    def spoken(self, name: str, value: float) -> str:
-        """A figure with its interval for people: "0.912 (0.870 to 0.951)", or the figure where there is none."""
-        if name not in self.bounds:
-            return f"{value:.3f}"
-        low, high = self.bounds[name]
-        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    def spoken(self, name: str, value: float | None) -> str:
+        """A figure with its interval, for people: what `spoken` makes of it."""
+        return spoken(value, self.bounds.get(name))
 
     @property
     def method(self) -> str:
@@ -106,6 +101,13 @@ class Intervals:
         }
 
 
+def spoken(value: float | None, bounds: Sequence[float] | None) -> str:
+    """A figure with its interval, for people: "0.912 (0.870 to 0.951)", the figure alone, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if bounds is None else f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+
 def intervals(
     predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> Intervals:
@@ -117,18 +119,19 @@ def intervals(
         seed: The same seed gives the same intervals, whatever the order of the images.
         level: Coverage aimed at, in (0, 1).
     """
-    groups = groups_of(predictions)
-    scored = Scored(predictions.labels, predictions.truth, predictions.probabilities, groups)
+    scored = Scored(predictions.labels, predictions.truth, predictions.probabilities, numbered(predictions.units))
     trials, (values, jackknife) = scored.trials, distribution(scored, resamples, seed)
     bounds: dict[str, Bounds] = {}
     settled = []
     for name, point in scored.values.items():
-        found = basic(values[name], point, level) if name == "ece" else bca(values[name], point, jackknife[name], level)
-        if found is None and point in {0.0, 1.0} and name in trials:
-            found = exact(point, trials[name], level)
-            settled.append(name)
+        if name == "ece":
+            found = basic(values[name], point, level)
+        else:
+            found = interval(values[name], point, jackknife[name], level, trials.get(name))
         if found is not None:
             bounds[name] = found
+            if point in {0.0, 1.0} and name in trials:
+                settled.append(name)
     missing = {name: int(np.isnan(values[name]).sum()) for name in bounds}
     return Intervals(
         bounds=bounds,
@@ -141,11 +144,6 @@ def intervals(
         seed=seed,
         level=level,
     )
-
-
-def groups_of(predictions: Predictions) -> NDArray[np.intp]:
-    """The number of each image's group, intp (N,); where no groups are known, each image is one."""
-    return numbered(predictions.sources if predictions.groups is None else predictions.groups)
 
 
 def distribution(scored: Scored, resamples: int, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:

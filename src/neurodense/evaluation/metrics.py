@@ -110,6 +110,20 @@ class Metrics:
         }
 
 
+HEADLINE: Final = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro.f1": "Macro F1",
+    "macro.auroc": "Macro AUROC",
+    "macro.auprc": "Macro AUPRC",
+    "mcc": "Matthews correlation",
+    "kappa": "Cohen's kappa",
+    "loss": "Log loss (nats)",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+}
+"""The figures that are shown first, by the names of `Metrics.figures`, and their titles."""
+
 OF_SAMPLE: Final = ("loss", "accuracy", "balanced_accuracy", "mcc", "kappa", "brier", "ece")
 """The figures of all images together."""
 
