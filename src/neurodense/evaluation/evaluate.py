@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
-from neurodense.data.catalogue import Record
+from neurodense.data.catalogue import Catalogue, Record
+from neurodense.data.groups import apply_groups, read_groups
 from neurodense.data.split import PARTS, Part, read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.decision import DecisionCurve, decision_curve, write_decision_curve
@@ -117,8 +118,8 @@ def evaluate(
         model: A model folder, which is run in fp32, or a loaded one.
         split: CSV of path and part, such as a run's split.csv.
         part: train, validation or test: which rows of `split` to take; needs `split`.
-        groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
-            A series may be listed by its folder or by its files.
+        groups: CSV of path and group or patient, of which intervals draw whole groups; where None, the column of
+            `split`. A series may be listed by its folder or by its files.
         healthy: The class without a tumour, where its name does not say so.
         slices: Which slices of a volume are looked at; see `scans/slices.py`.
         screen: Told what happens; None is quiet.
@@ -138,6 +139,8 @@ def evaluate(
     lost: list[Failure] = []
     if split is not None and part is not None:
         records: Sequence[Record] = read_part(split, data, part)
+        if groups is not None:
+            records = apply_groups(Catalogue(Path(data), (), tuple(records)), read_groups(groups))[0].records
         inputs: Sequence[Input] = [Path(data) / record.path for record in records]
     else:
         studies, lost = labelled_studies(Path(data))

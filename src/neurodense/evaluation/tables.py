@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from neurodense.evaluation.compare import Comparison
 from neurodense.evaluation.evaluate import Evaluation
 from neurodense.evaluation.intervals import spoken
 from neurodense.evaluation.metrics import HEADLINE, Metrics
@@ -55,6 +56,42 @@ def print_evaluation(evaluation: Evaluation, console: Console, title: str, notes
         console.print(Text(head))
         console.print(table)
     for sentence in (*metrics.undefined, *evaluation.notes, *notes):
+        console.print(Text(f"- {sentence}"))
+    console.print(Text(NOTICE, style="italic"))
+
+
+def print_comparison(comparison: Comparison, console: Console, notes: Sequence[str] = ()) -> None:
+    """Print the differences of two models, where they differ, McNemar's test, what must be said, and the notice.
+
+    Args:
+        comparison: What to print.
+        console: Where to.
+        notes: Sentences to print below, in plain text, after those of the comparison.
+    """
+    labels, n = comparison.first.labels, len(comparison.first.truth)
+    console.print(Text(f"{n} images; difference: second less first", style="bold"))
+    for which, name in zip(("first", "second"), comparison.names, strict=True):
+        console.print(Text(f"{which}: {name}"))
+    table = Table("figure")
+    for head in ("first", "second", "difference", "95% interval"):
+        table.add_column(head, justify="right", no_wrap=True)
+    shown = {name: HEADLINE[name] for name in ("accuracy", "macro.f1", "macro.auroc", "loss")}
+    shown |= {f"per_class.{label}.recall": f"recall of {label}" for label in labels}
+    for name, title in shown.items():
+        one = comparison.differences[name]
+        first, second = ("–" if value is None else f"{value:.4f}" for value in (one.first, one.second))
+        change = "–" if one.difference is None else f"{one.difference:+.4f}"
+        bounds = "–" if one.interval is None else "{:+.4f} to {:+.4f}".format(*one.interval)
+        table.add_row(Text(title, overflow="fold"), first, second, change, bounds)
+    console.print(table)
+    only_first, only_second = comparison.discordant
+    console.print(
+        Text(
+            f"Right: the first alone on {only_first} images, the second alone on {only_second}; McNemar's exact test: "
+            f"p = {comparison.p_value:.3g}. They name different classes for {len(comparison.differing)} images."
+        )
+    )
+    for sentence in (*comparison.notes, *notes):
         console.print(Text(f"- {sentence}"))
     console.print(Text(NOTICE, style="italic"))
 
