@@ -242,6 +242,7 @@ def test_where_no_error_was_seen_the_interval_is_exact():
     assert got.bounds["accuracy"] == got.bounds["per_class.a.recall"] == pytest.approx((0.025 ** (1 / 10), 1))
     assert {"accuracy", "per_class.a.recall", "per_class.b.precision", "per_class.b.specificity"} <= set(got.exact)
     assert "macro.auroc" not in got.bounds, "no share: nothing is known of its spread"
+    assert "Clopper and Pearson, each group one trial" in got.notes[-1]
     assert got.spoken("macro.auroc", 1.0) == "1.000"
     assert got.spoken("accuracy", 1.0) == "1.000 (0.692 to 1.000)"
     assert exact(0.0, 30) == pytest.approx((0, 0.1157), abs=1e-4)  # Clopper and Pearson's table for 0 of 30
@@ -255,6 +256,7 @@ def test_resamples_without_a_class_are_counted():
     assert got.undefined["macro.recall"] == got.undefined["macro.auroc"]
     assert got.undefined["macro.recall"] / 2000 == pytest.approx(0.95**20, abs=0.05)
     assert "accuracy" not in got.undefined
+    assert any(f"at most {got.undefined['macro.recall']:,} (" in sentence for sentence in got.notes)
     assert any("pituitary (1)" in sentence for sentence in got.warnings)
 
 

@@ -7,7 +7,9 @@ A threshold probability t says how many false alarms a found tumour is worth: wh
     net benefit = true positives / n  -  false positives / n  x  t / (1 - t)
 
 It is counted in found tumours an image, after the false alarms were paid for. It depends on how frequent tumours are
-among the images: in a folder that was put together for training far more than in a clinic.
+among the images, and a folder that was put together for training says nothing of that. So the interval holds the
+frequency fixed, and is of the shares of tumours and of healthy images that are called (as for a case-control study:
+Kerr et al., Journal of Clinical Oncology 34, 2016).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from neurodense.atomic import replacing
 from neurodense.evaluation.bootstrap import LEVEL, Bounds, Floats, bca, draws, left_out, numbered
 from neurodense.evaluation.operating import Finding
 from neurodense.evaluation.predictions import Predictions
+from neurodense.evaluation.ranking import share
 
 THRESHOLDS: Final = np.arange(1, 100) / 100
 
@@ -36,7 +39,7 @@ class DecisionCurve:
         healthy: The class that is no tumour.
         thresholds: float64 (T,), in (0, 1).
         model: float64 (T,): of calling the images whose probability of a tumour is the threshold or more.
-        bounds: Its interval at each threshold; None where it has none.
+        bounds: Its interval at each threshold, `prevalence` held fixed; None where it has none.
         everyone: float64 (T,): of calling every image. Calling none has 0 throughout.
         prevalence: Share of the images that show a tumour.
     """
@@ -50,7 +53,12 @@ class DecisionCurve:
 
 
 def decision_curve(predictions: Predictions, healthy: str) -> DecisionCurve:
-    """The decision curve for "tumour or not", its interval by the bootstrap over groups."""
+    """The decision curve for "tumour or not", its interval by the bootstrap over groups.
+
+    Args:
+        predictions: With images of the healthy class and of others.
+        healthy: The class that is no tumour.
+    """
     finding, groups = Finding(healthy, rest=True), numbered(predictions.units)
     scores, present = finding.scores(predictions), finding.present(predictions)
     n_groups, n_thresholds = int(groups.max()) + 1, len(THRESHOLDS)
@@ -62,17 +70,22 @@ def decision_curve(predictions: Predictions, healthy: str) -> DecisionCurve:
         cells = np.bincount(groups * (n_thresholds + 1) + reached, images, n_groups * (n_thresholds + 1))
         return np.asarray(np.cumsum(cells.reshape(n_groups, -1)[:, ::-1], axis=1)[:, -2::-1].T)
 
-    benefit = called(present) - called(~present) * odds[:, None]
-    size = np.bincount(groups, minlength=n_groups).astype(np.float64)
+    prevalence = float(present.mean())
+    sides = [
+        (called(images), np.bincount(groups, images, n_groups), factor)
+        for images, factor in ((present, prevalence), (~present, -(1 - prevalence) * odds[:, None]))
+    ]
 
     def under(weights: Floats) -> Floats:
-        return np.asarray(benefit @ weights / (size @ weights))
+        """Net benefit under B weightings of the groups, float64 (T, B)."""
+        benefit = [factor * share(hits @ weights, images @ weights) for hits, images, factor in sides]
+        return np.asarray(sum(benefit))
 
     shape = n_groups, len(groups)
     values, jackknife = (
         np.concatenate([under(weights) for weights in blocks], axis=1) for blocks in (draws(*shape), left_out(*shape))
     )
-    model, prevalence = under(np.ones((n_groups, 1)))[:, 0], float(present.mean())
+    model = under(np.ones((n_groups, 1)))[:, 0]
     return DecisionCurve(
         healthy=healthy,
         thresholds=THRESHOLDS,

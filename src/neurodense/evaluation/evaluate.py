@@ -93,7 +93,7 @@ class Evaluation:
     @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
-        said = [self.intervals.method, *self.intervals.warnings]
+        said = [*self.intervals.notes, *self.intervals.warnings]
         if self.slices is not None:
             studies = len({source.rpartition("#")[0] for source in self.slices.sources})
             said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")

@@ -168,7 +168,7 @@ def decision_figure(curve: DecisionCurve, path: str | Path, title: str) -> None:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
-    axes.legend(fontsize=8, framealpha=0.9, loc="lower left")
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(-0.01, -0.16))
     head = f"{title}: a tumour is any class but {curve.healthy}"
     axes.set_title(_wrapped(head, 80), loc="left", fontsize=11, parse_math=False)
     _save(figure, path)

@@ -69,6 +69,23 @@ class Intervals:
         )
 
     @property
+    def notes(self) -> list[str]:
+        """How the intervals were made, and which resamples or figures had to be treated apart."""
+        said = [self.method]
+        if self.undefined:
+            name, count = max(self.undefined.items(), key=lambda item: item[1])
+            said.append(
+                f"{len(self.undefined)} figures have no value in some resamples, which lack images or predictions of a "
+                f"class; those resamples are left out of their intervals, at most {count:,} ({name})."
+            )
+        if self.exact:
+            said.append(
+                f"No error, or no hit, was seen in {', '.join(self.exact)}: the interval is that of Clopper and "
+                f"Pearson, each {'group' if self.grouped else 'image'} one trial."
+            )
+        return said
+
+    @property
     def warnings(self) -> list[str]:
         """What a reader must know before relying on the intervals."""
         said = []
@@ -97,6 +114,7 @@ class Intervals:
             "figures": {name: list(bounds) for name, bounds in self.bounds.items()},
             "undefined_resamples": self.undefined,
             "exact": list(self.exact),
+            "notes": self.notes,
             "warnings": self.warnings,
         }
 
