@@ -83,6 +83,28 @@ def faithfulness_command(patients: str, **options: Any) -> None:
     faithfulness.measure(patients=patients.split(","), **options)
 
 
+@main.command("intervals")
+@click.option("--speed", "what", flag_value="speed", default="speed", help="Seconds for all figures.")
+@click.option("--coverage", "what", flag_value="coverage", help="How often the intervals hold the true figure.")
+@click.option("--images", default=10_000, help="For --speed.")
+@click.option("--rounds", default=3, help="For --speed.")
+@click.option("--patients", default=135, help="For --coverage: in a test part.")
+@click.option("--ease", default=3.0, help="For --coverage: how far classes lie apart.")
+@click.option("--trials", default=400, help="For --coverage: test parts that are drawn.")
+@click.option("--out", type=_PATH, help="Default: benchmarks/results/intervals-<what>.json.")
+def intervals_command(
+    what: str, images: int, rounds: int, patients: int, ease: float, trials: int, out: Path | None
+) -> None:
+    """Bootstrap intervals of every figure: how long they take, and how often they hold what they should."""
+    from benchmarks import intervals
+
+    out = out or Path(f"benchmarks/results/intervals-{what}.json")
+    if what == "coverage":
+        intervals.coverage(patients, trials, ease, out)
+    else:
+        intervals.speed(images, rounds, out)
+
+
 @main.command("fuzz")
 @click.option("--mutations", default=20_000, help="Damaged files in all.")
 @click.option("--data", type=_PATH, help="A picture to make the sound files from; else one is drawn.")

@@ -19,7 +19,8 @@ from neurodense.errors import MissingExtra
 @click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
 @click.option("--split", type=PATH, metavar="CSV", help="path,part: with --part, which images to take.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
-@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
+@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): intervals resample whole groups.")
+@click.option("--healthy", metavar="CLASS", help="The class without a tumour; guessed from names such as notumor.")
 @SLICES
 @engine_options(precision="fp32")
 @click.option("--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
@@ -30,12 +31,16 @@ def evaluate(
     split: Path | None,
     part: Any,
     groups: Path | None,
+    healthy: str | None,
     slices: str,
     out: Path | None,
     form: str,
     **engine: Any,
 ) -> None:
     """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
+
+    Each figure has a 95% interval by a bootstrap over groups: --groups, or the groups of --split. Thresholds for
+    operating points are those of the model's card.
 
     A volume or a DICOM series counts once, by the softmax of the mean of its slices' logits over the card's
     temperature; slices.csv in --out has a row for each slice.
@@ -44,7 +49,7 @@ def evaluate(
 
     from neurodense.evaluation.evaluate import evaluate as measure
     from neurodense.evaluation.evaluate import write_evaluation
-    from neurodense.evaluation.tables import print_metrics
+    from neurodense.evaluation.tables import print_evaluation
     from neurodense.inference.card import model_notes
     from neurodense.inference.predictor import MANY, Predictor
     from neurodense.scans.slices import Slices
@@ -52,16 +57,16 @@ def evaluate(
 
     chosen = Slices.parse(slices)
     screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, **engine)
-    result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
+    result = measure(
+        data, predictor, split=split, part=part, groups=groups, healthy=healthy, slices=chosen, screen=screen
+    )
     where = f"{data.resolve().name}{f', {part} part' if part else ''}"
     title = f"{where}, model {predictor.card.name}, {predictor.precision}"
-    notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
     if form == "json":
-        unread = [failure.as_dict() for failure in result.failures]
-        click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
     else:
-        print_metrics(result.metrics, Console(highlight=False), title, notes)
+        print_evaluation(result, Console(highlight=False), title, model_notes(predictor.card))
     for failure in result.failures:
         screen.warn(f"left out: {failure.message}")
     if out is not None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neurodense import atomic
-from neurodense.data.catalogue import Record
+from neurodense.data.catalogue import Catalogue, Record
+from neurodense.data.groups import apply_groups, read_groups
 from neurodense.data.split import PARTS, Part
 from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
-from neurodense.evaluation.figures import confusion_figure, curves_figure
+from neurodense.evaluation.decision import DecisionCurve, decision_curve, write_decision_curve
+from neurodense.evaluation.figures import confusion_figure, curves_figure, decision_figure
+from neurodense.evaluation.intervals import Intervals, intervals
 from neurodense.evaluation.metrics import Metrics, measure
+from neurodense.evaluation.operating import OperatingPoint, healthy_class, operating_points
 from neurodense.evaluation.predictions import Predictions, write_predictions
 from neurodense.evaluation.studies import group_studies, labelled_studies
+from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
 from neurodense.inference.predictor import MANY, Prediction, Predictor
 from neurodense.inference.table import STUDY_RULE
@@ -38,20 +44,61 @@ class Evaluation:
         metrics: Measured on them: a volume counts once, since not every slice of it need show what it is labelled.
         failures: Images that could not be read, which are in neither.
         slices: One row for each slice that was looked at, with its study as its group; None where all were images.
+        thresholds: Those of the model's card, for operating points.
+        healthy: The class without a tumour, for operating points and the decision curve; None where it is not known.
     """
 
     predictions: Predictions
     metrics: Metrics
     failures: tuple[Failure, ...]
     slices: Predictions | None = None
+    thresholds: Thresholds | None = None
+    healthy: str | None = None
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Of every figure of the metrics, by a bootstrap over groups. Computed when first asked for."""
+        return intervals(self.predictions)
+
+    @cached_property
+    def operating(self) -> list[OperatingPoint]:
+        """What the thresholds of the card find; empty where it has none."""
+        return operating_points(self.predictions, self.thresholds, self.healthy) if self.thresholds else []
+
+    @cached_property
+    def decision(self) -> DecisionCurve | None:
+        """The decision curve for a tumour; None where no healthy class is known, or all images or none show one."""
+        if self.healthy is None or not 0 < self.metrics.per_class[self.healthy].support < self.metrics.n:
+            return None
+        return decision_curve(self.predictions, self.healthy)
+
+    def spoken(self, name: str) -> str:
+        """A figure with its interval, by its dotted name: "0.912 (0.870 to 0.951)"."""
+        return self.intervals.spoken(name, self.metrics.figures[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as metrics.json has it."""
+        return {
+            **self.metrics.as_dict(),
+            "intervals": self.intervals.as_dict(),
+            "operating": None
+            if self.thresholds is None
+            else {
+                "healthy": self.healthy,
+                "validation_images": self.thresholds.images,
+                "points": [point.as_dict() for point in self.operating],
+            },
+            "unreadable": [failure.as_dict() for failure in self.failures],
+        }
 
     @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
-        if self.slices is None:
-            return []
-        studies = len({source.rpartition("#")[0] for source in self.slices.sources})
-        return [f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}"]
+        said = [*self.intervals.notes, *self.intervals.warnings]
+        if self.slices is not None:
+            studies = len({source.rpartition("#")[0] for source in self.slices.sources})
+            said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
+        return said
 
 
 def evaluate(
@@ -61,6 +108,7 @@ def evaluate(
     split: str | Path | None = None,
     part: Part | None = None,
     groups: str | Path | None = None,
+    healthy: str | None = None,
     slices: Slices | str = "brain",
     screen: Screen | None = None,
 ) -> Evaluation:
@@ -71,8 +119,9 @@ def evaluate(
         model: A model folder, which is run in fp32, or a loaded one.
         split: CSV of path and part, such as a run's split.csv.
         part: train, validation or test: which rows of `split` to take; needs `split`.
-        groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
-            A series may be listed by its folder or by its files.
+        groups: CSV of path and group or patient, of which intervals draw whole groups; where None, the column of
+            `split`. A series may be listed by its folder or by its files.
+        healthy: The class without a tumour, where its name does not say so.
         slices: Which slices of a volume are looked at; see `scans/slices.py`.
         screen: Told what happens; None is quiet.
 
@@ -87,9 +136,12 @@ def evaluate(
     slices = Slices.parse(slices) if isinstance(slices, str) else slices
     screen = screen or Screen()
     predictor = model if isinstance(model, Predictor) else Predictor(model, precision="fp32", streams=MANY)
+    healthy = healthy_class(predictor.card.classes, healthy)
     lost: list[Failure] = []
     if split is not None and part is not None:
         records: Sequence[Record] = read_part(split, data, part)
+        if groups is not None:
+            records = apply_groups(Catalogue(Path(data), (), tuple(records)), read_groups(groups))[0].records
         inputs: Sequence[Input] = [Path(data) / record.path for record in records]
     else:
         studies, lost = labelled_studies(Path(data))
@@ -102,12 +154,13 @@ def evaluate(
             f"it knows {', '.join(map(repr, known))}.",
             "Rename the folders to the model's classes, or move these away.",
         )
-    return _evaluate(predictor, records, inputs, lost, slices, screen)
+    return _evaluate(predictor, records, inputs, lost, healthy, slices, screen)
 
 
 def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:
     """Measure a model on records whose paths are relative to `root`."""
-    return _evaluate(predictor, records, [root / record.path for record in records], [], Slices(), screen)
+    inputs, healthy = [root / record.path for record in records], healthy_class(predictor.card.classes)
+    return _evaluate(predictor, records, inputs, [], healthy, Slices(), screen)
 
 
 def _evaluate(
@@ -115,6 +168,7 @@ def _evaluate(
     records: Sequence[Record],
     inputs: Sequence[Input],
     lost: Sequence[Failure],
+    healthy: str | None,
     slices: Slices,
     screen: Screen,
 ) -> Evaluation:
@@ -142,6 +196,8 @@ def _evaluate(
         measure(classes, predictions.truth, predictions.probabilities),
         tuple(failures),
         _table(classes, each, grouped=True) if each else None,
+        predictor.card.thresholds,
+        healthy,
     )
 
 
@@ -159,7 +215,9 @@ def _table(classes: tuple[str, ...], rows: Sequence[tuple[str, Record, Predictio
 def write_evaluation(
     evaluation: Evaluation, out: str | Path, *, subject: str, note: str = "", history: Sequence[Mapping[str, Any]] = ()
 ) -> list[Figure]:
-    """Write metrics.json, predictions.csv, slices.csv where there are volumes, and the figures to a folder.
+    """Write metrics.json, predictions.csv and the figures to a folder.
+
+    Also slices.csv where there are volumes, and decision-curve.csv where a healthy class is known.
 
     Args:
         evaluation: What to write.
@@ -175,13 +233,14 @@ def write_evaluation(
         MissingExtra: matplotlib is not installed; the tables are written all the same.
     """
     out = Path(out)
-    unread = [failure.as_dict() for failure in evaluation.failures]
-    atomic.write_json(out / "metrics.json", {**evaluation.metrics.as_dict(), "unreadable": unread})
+    atomic.write_json(out / "metrics.json", evaluation.as_dict())
     write_predictions(evaluation.predictions, out / "predictions.csv")
-    if evaluation.slices is None:
-        (out / "slices.csv").unlink(missing_ok=True)  # of an earlier evaluation
-    else:
+    for name in ("slices.csv", "decision-curve.csv", "decision-curve.png"):
+        (out / name).unlink(missing_ok=True)  # of an earlier evaluation
+    if evaluation.slices is not None:
         write_predictions(evaluation.slices, out / "slices.csv")
+    if evaluation.decision is not None:
+        write_decision_curve(evaluation.decision, out / "decision-curve.csv")
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
     for shares, name, caption in (
         (False, "confusion-counts.png", "Confusion matrix, images"),
@@ -191,6 +250,14 @@ def write_evaluation(
         scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
         alt = f"{caption}: rows true, columns predicted. {scores}"
         figures.append((caption, out / name, alt))
+    if (curve := evaluation.decision) is not None:
+        decision_figure(curve, out / "decision-curve.png", subject + remark)
+        caption = "Decision curve: what calling a tumour is worth, by the false alarms that one found tumour is worth"
+        alt = (
+            f"Net benefit of the model over threshold probabilities, beside calling every image and none; "
+            f"{curve.prevalence:.0%} of the images show a tumour. decision-curve.csv has the numbers."
+        )
+        figures.append((caption, out / "decision-curve.png", alt))
     if history:
         curves_figure(history, out / "curves.png", "Training" + remark)
         last = history[-1]

@@ -17,6 +17,7 @@ import numpy as np
 from neurodense.atomic import replacing
 from neurodense.errors import MissingExtra
 from neurodense.evaluation.colours import BLUE, FAINT, GREEN, ORANGE, VERMILION, readable_on, white_to_blue
+from neurodense.evaluation.decision import DecisionCurve
 from neurodense.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -137,6 +138,39 @@ def curves_figure(history: Sequence[Mapping[str, Any]], path: str | Path, title:
         key = "Stages: " + ", ".join(f"{number} {name}" for number, (name, _) in enumerate(stages, 1))
         figure.text(0, -0.19, _wrapped(key, 150), fontsize=8, color="#404040", va="top", parse_math=False)
     figure.text(0, 1.16, _wrapped(title, 110), fontsize=12, va="bottom", parse_math=False)
+    _save(figure, path)
+
+
+def decision_figure(curve: DecisionCurve, path: str | Path, title: str) -> None:
+    """Draw a decision curve with its interval, beside calling every image and calling none, to a PNG file.
+
+    Args:
+        curve: What `decision_curve` returned.
+        path: The file to write, whole or not at all.
+        title: In plain text.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    figure = _figure(6.4, 3.4)
+    axes = figure.add_axes((0, 0, 1, 1))
+    percent = 100 * curve.thresholds
+    known = np.array([bounds is not None for bounds in curve.bounds])
+    if known.any():
+        low, high = np.array([bounds for bounds in curve.bounds if bounds is not None]).T
+        axes.fill_between(percent[known], low, high, color=BLUE, alpha=0.18, linewidth=0, label="95% interval")
+    axes.plot(percent, curve.model, color=BLUE, linewidth=1.8, label="the model")
+    axes.plot(percent, curve.everyone, "--", color=VERMILION, linewidth=1.4, label="calling every image a tumour")
+    axes.axhline(0, color="#404040", linewidth=1.2, linestyle=":", label="calling none")
+    top = max(curve.prevalence, 0.05)
+    axes.set(xlim=(0, 100), ylim=(-0.25 * top, 1.1 * top), axisbelow=True)
+    axes.set(xlabel="threshold probability of a tumour, %", ylabel="net benefit\n(found tumours an image)")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(-0.01, -0.16))
+    head = f"{title}: a tumour is any class but {curve.healthy}"
+    axes.set_title(_wrapped(head, 80), loc="left", fontsize=11, parse_math=False)
     _save(figure, path)
 
 

@@ -95,6 +95,20 @@ class Int8(_Part):
     mean_difference: float = Field(ge=0, description="Mean absolute difference in probability.")
 
 
+class Thresholds(_Part):
+    """Where a probability counts as a finding: chosen on the validation part, for specificities that are aimed at."""
+
+    images: int = Field(description="Validation images.")
+    specificities: tuple[float, ...] = Field(description="Aimed at, in the order of the thresholds.")
+    of_class: dict[str, tuple[float | None, ...]] = Field(
+        description="An image is called the class at this probability of it or above; null where none is enough."
+    )
+    of_any_other: dict[str, tuple[float | None, ...]] = Field(
+        description="An image is called something else than the class at this probability of all others or above: "
+        "a tumour, where the class is the healthy one."
+    )
+
+
 class Card(_Part):
     """A model's identity, input, origin and results."""
 
@@ -112,10 +126,13 @@ class Card(_Part):
     data: Data
     validation: dict[str, Any] = Field(description="Figures of the kept epoch on the validation part.")
     history: tuple[dict[str, Any], ...] = Field((), description="One object an epoch, as in log.jsonl, and `kept`.")
-    metrics: dict[str, Any] | None = Field(None, description="On the test part, in the shape of metrics.json.")
+    metrics: dict[str, Any] | None = Field(
+        None, description="On the test part, in the shape of metrics.json, intervals included."
+    )
     measured_with: str | None = Field(
         None, description="Engine and precision behind `metrics` and what is calibrated, such as `openvino fp32`."
     )
+    thresholds: Thresholds | None = Field(None, description="Operating points; None in older cards.")
     int8: Int8 | None = Field(None, description="Of model.int8.onnx; None where the folder has none.")
     temperature: float | None = Field(None, gt=0, description="Divides the logits before the softmax; None is 1.")
     conformal: dict[str, Any] | None = None

@@ -19,6 +19,8 @@ from neurodense.data.partial import Partial, options_of
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
+from neurodense.evaluation.metrics import HEADLINE
+from neurodense.evaluation.operating import choose_thresholds
 from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, either, facts_of
 from neurodense.evaluation.report import write_report
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
@@ -78,13 +80,17 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     _check_agreement(network, predictor, catalogue, split)
 
     _add_int8(staging, catalogue, split, screen)
+    validated = evaluate_records(predictor, catalogue.root, split.parts["validation"], screen)
+    thresholds = choose_thresholds(validated.predictions)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
-    metrics = evaluation.metrics.as_dict() if evaluation else None
+    evaluation = replace(evaluation, thresholds=thresholds) if evaluation else None
+    metrics = {k: v for k, v in evaluation.as_dict().items() if k != "unreadable"} if evaluation else None
     calls = call_partial(predictor, sheet.partial, split.partial, screen)
-    measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
+    measured = f"{predictor.engine} {predictor.precision}"
     data = card.data.model_copy(update={"partial": _partial(sheet.partial, split, calls)})
-    card = read_card(staging).model_copy(update={"metrics": metrics, "measured_with": measured, "data": data})
+    changes = {"metrics": metrics, "measured_with": measured, "thresholds": thresholds, "data": data}
+    card = read_card(staging).model_copy(update=changes)
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
@@ -109,8 +115,8 @@ def _evaluation(
     figures = write_evaluation(evaluation, run / "evaluation", subject="Test part", note=note, history=history)
     screen.say(
         f"test part{', read now for the first time' if first else ', read again'}: n {evaluation.metrics.n:,}, "
-        f"accuracy {evaluation.metrics.accuracy:.4f}, "
-        f"macro F1 {evaluation.metrics.macro.f1:.4f}, loss {evaluation.metrics.loss:.4f}"
+        f"accuracy {evaluation.spoken('accuracy')}, macro F1 {evaluation.spoken('macro.f1')}, "
+        f"loss {evaluation.spoken('loss')}"
     )
     return figures
 
@@ -224,8 +230,9 @@ def _report(
     kind = "synthetic " if data.synthetic else ""
     summary = [
         f"On {metrics.n:,} {kind}test images that no step of the training has seen, "
-        f"the model reaches an accuracy of {metrics.accuracy:.3f} and a macro F1 of {metrics.macro.f1:.3f}."
-        if metrics
+        f"the model reaches an accuracy of {evaluation.spoken('accuracy')} and a macro F1 of "
+        f"{evaluation.spoken('macro.f1')}, each with its 95% interval."
+        if evaluation and metrics
         else f"This model was trained on all {kind}images, and none is left to measure it on. What the recipe reaches "
         "on images that it has not seen is in the report of the folds, one folder up.",
         f"It was trained on {total['train']:,} images; {total['validation']:,} more chose the epoch that is kept."
@@ -239,11 +246,9 @@ def _report(
     scores = (
         {
             "Test images": f"{metrics.n:,}",
-            "Accuracy": f"{metrics.accuracy:.4f}",
-            "Macro F1": f"{metrics.macro.f1:.4f}",
-            "Loss (nats)": f"{metrics.loss:.4f}",
+            **{HEADLINE[name]: evaluation.spoken(name) for name in ("accuracy", "macro.f1", "loss")},
         }
-        if metrics
+        if evaluation and metrics
         else {}
     )
     facts = {
@@ -266,9 +271,9 @@ def _report(
         run / "report" / "index.html",
         title=f"neurodense: {card.name}" + (" (synthetic images)" if data.synthetic else ""),
         summary=summary,
-        warnings=caveats(sheet, metrics),
+        warnings=caveats(sheet, evaluation),
         facts=facts,
-        metrics=metrics,
+        evaluation=evaluation,
         history=history,
         figures=figures,
         commands=again if metrics else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurodense.evaluation.intervals import spoken
 from neurodense.evaluation.partial import either
 from neurodense.inference.card import Card
 
@@ -58,19 +59,27 @@ def model_readme(card: Card) -> str:
     elif data.groups is None:
         lines.append("Images of one patient may be on both sides of this split: the figures below may be too good.")
     if card.metrics is not None:
+        found = card.metrics["intervals"]
+
+        def said(name: str, value: float) -> str:
+            return spoken(value, found["figures"].get(name))
+
         lines += [
             "",
             "## Results on the test part",
             "",
-            f"n {card.metrics['n']:,}, accuracy {card.metrics['accuracy']:.4f}, "
-            f"macro F1 {card.metrics['macro']['f1']:.4f}, loss {card.metrics['loss']:.4f}.",
+            f"n {card.metrics['n']:,}, accuracy {said('accuracy', card.metrics['accuracy'])}, "
+            f"macro F1 {said('macro.f1', card.metrics['macro']['f1'])}, loss {said('loss', card.metrics['loss'])}. "
+            f"In brackets: 95% intervals, by a bootstrap over {found['units']:,} {found['drawn']}.",
+            *found["warnings"],
             "",
             "| class | precision | recall | F1 | support |",
             "|---|---:|---:|---:|---:|",
         ]
         for name, s in card.metrics["per_class"].items():
             shown = name.replace("|", "\\|")
-            lines.append(f"| {shown} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
+            cells = (said(f"per_class.{name}.{key}", s[key]) for key in ("precision", "recall", "f1"))
+            lines.append(f"| {shown} | {' | '.join(cells)} | {s['support']:,} |")
     if any(one.called for one in data.partial):
         lines += ["", "## Images whose class is only partly known", ""]
         lines += [
