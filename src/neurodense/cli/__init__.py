@@ -12,6 +12,7 @@ import click
 
 from neurodense import __version__
 from neurodense.cli.audit import audit
+from neurodense.cli.calibrate import calibrate
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.quantise import quantise
 from neurodense.cli.start import demo, recipes
@@ -31,7 +32,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, predict, quantise, recipes, demo):
+for command in (train, audit, evaluate, predict, quantise, calibrate, recipes, demo):
     cli.add_command(command)
 
 

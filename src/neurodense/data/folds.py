@@ -8,9 +8,10 @@ StratifiedGroupKFold, with whole numbers instead of floats, so that no rounding 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import lcm
 
-from neurodense.data.catalogue import Catalogue, in_order
+from neurodense.data.catalogue import Catalogue, Record, in_order
 from neurodense.data.split import VALIDATION_SHARE, Split, carve, drawn, groups_of, held_by
 from neurodense.errors import DataError
 
@@ -47,7 +48,8 @@ def fold_records(
     for attempt in range(_ATTEMPTS):
         salt = f"{seed}.{attempt}" if attempt else f"{seed}"
         splits: list[Split] = []
-        for number, tested in enumerate(_deal(catalogue, folds, f"{salt}:folds", largest_first=not attempt), 1):
+        dealt = deal(catalogue.records, folds, f"{salt}:folds", largest_first=not attempt)
+        for number, tested in enumerate(dealt, 1):
             train, validation = carve(
                 [record for record in catalogue.records if record.group not in tested],
                 f"{salt}:fold {number}:validation",
@@ -85,10 +87,10 @@ def train_on_all(catalogue: Catalogue, seed: int, validation_share: float = VALI
     )
 
 
-def _deal(catalogue: Catalogue, folds: int, salt: str, *, largest_first: bool) -> list[set[str]]:
+def deal(records: Sequence[Record], folds: int, salt: str, *, largest_first: bool = True) -> list[set[str]]:
     """The groups of each fold."""
-    held = held_by(catalogue.records)
-    total = Counter(record.label for record in catalogue.records)
+    held = held_by(records)
+    total = Counter(record.label for record in records)
     scale = lcm(*total.values())
     weight = {name: (scale // count) ** 2 for name, count in total.items()}
     dealt: list[tuple[set[str], Counter[str]]] = [(set(), Counter()) for _ in range(folds)]

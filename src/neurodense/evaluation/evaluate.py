@@ -13,12 +13,15 @@ from neurodense import atomic
 from neurodense.data.catalogue import Record
 from neurodense.data.split import PARTS, Part, read_part
 from neurodense.errors import DataError
+from neurodense.evaluation.certainty import Certainty, certainty
 from neurodense.evaluation.figures import confusion_figure, curves_figure
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.predictions import Predictions, write_predictions
+from neurodense.evaluation.reliability_figure import reliability_figure
 from neurodense.evaluation.studies import group_studies, labelled_studies
 from neurodense.inference.pipeline import Input
-from neurodense.inference.predictor import MANY, Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import MANY, Predictor
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
@@ -37,20 +40,23 @@ class Evaluation:
         metrics: Measured on them: a volume counts once, since not every slice of it need show what it is labelled.
         failures: Images that could not be read, which are in neither.
         slices: One row for each slice that was looked at, with its study as its group; None where all were images.
+        certainty: Calibration, prediction sets and rejection; None where the model was never calibrated.
     """
 
     predictions: Predictions
     metrics: Metrics
     failures: tuple[Failure, ...]
     slices: Predictions | None = None
+    certainty: Certainty | None = None
 
     @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
+        said = self.certainty.sentences() if self.certainty else []
         if self.slices is None:
-            return []
+            return said
         studies = len({source.rpartition("#")[0] for source in self.slices.sources})
-        return [f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}"]
+        return [f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}", *said]
 
 
 def evaluate(
@@ -141,6 +147,9 @@ def _evaluate(
         measure(classes, predictions.truth, predictions.probabilities),
         tuple(failures),
         _table(classes, each, grouped=True) if each else None,
+        certainty(
+            predictor.card, predictions.truth, [answer for _, answer in rows], [record.group for record, _ in rows]
+        ),
     )
 
 
@@ -158,7 +167,9 @@ def _table(classes: tuple[str, ...], rows: Sequence[tuple[str, Record, Predictio
 def write_evaluation(
     evaluation: Evaluation, out: str | Path, *, subject: str, note: str = "", history: Sequence[Mapping[str, Any]] = ()
 ) -> list[Figure]:
-    """Write metrics.json, predictions.csv, slices.csv where there are volumes, and the figures to a folder.
+    """Write metrics.json, predictions.csv and the figures to a folder; slices.csv where there are volumes.
+
+    Of a model that was calibrated there is uncertainty.json as well; see `evaluation/certainty.py`.
 
     Args:
         evaluation: What to write.
@@ -181,6 +192,10 @@ def write_evaluation(
         (out / "slices.csv").unlink(missing_ok=True)  # of an earlier evaluation
     else:
         write_predictions(evaluation.slices, out / "slices.csv")
+    if evaluation.certainty is None:
+        (out / "uncertainty.json").unlink(missing_ok=True)
+    else:
+        atomic.write_json(out / "uncertainty.json", evaluation.certainty.as_dict())
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
     for shares, name, caption in (
         (False, "confusion-counts.png", "Confusion matrix, images"),
@@ -190,6 +205,14 @@ def write_evaluation(
         scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
         alt = f"{caption}: rows true, columns predicted. {scores}"
         figures.append((caption, out / name, alt))
+    if evaluation.certainty is not None:
+        before, after = evaluation.certainty.before, evaluation.certainty.after
+        reliability_figure(evaluation.certainty, out / "reliability.png", subject + remark)
+        alt = (
+            f"Reliability diagrams before and after calibration: the expected calibration error goes from "
+            f"{before.ece:.3f} to {after.ece:.3f}, the log loss from {before.log_loss:.3f} to {after.log_loss:.3f}."
+        )
+        figures.append(("Reliability: how often the model is right when it is so sure", out / "reliability.png", alt))
     if history:
         curves_figure(history, out / "curves.png", "Training" + remark)
         last = history[-1]

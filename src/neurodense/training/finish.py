@@ -16,6 +16,8 @@ from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
+from neurodense.evaluation.calibrate import calibrate
+from neurodense.evaluation.calibrate import summary as summary_of_certainty
 from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
 from neurodense.evaluation.report import write_report
 from neurodense.inference.card import Card, Data, Graph, read_card, sha256_of, write_card
@@ -72,10 +74,11 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     export_graph(network, recipe.image_size, staging / "model.onnx")
     files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
     write_card(staging, card.model_copy(update={"files": files}))
-    predictor = Predictor(staging, precision="fp32", streams=MANY)
-    _check_agreement(network, predictor, catalogue, split)
+    _check_agreement(network, Predictor(staging, precision="fp32", streams=MANY), catalogue, split)
 
+    _add_certainty(staging, catalogue, split, screen)
     _add_int8(staging, catalogue, split, screen)
+    predictor = Predictor(staging, precision="fp32", streams=MANY)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
     metrics = evaluation.metrics.as_dict() if evaluation else None
@@ -146,6 +149,17 @@ def _card(
         versions=versions(),
         files={},
     )
+
+
+def _add_certainty(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
+    """Calibrate; a model that cannot be is whole, and names a class for whatever it is shown."""
+    try:
+        card = calibrate(folder, catalogue.root, split.parts["train"], split.parts["validation"], screen)
+    except DataError as error:
+        screen.say(f"not calibrated: {error.message}")
+    else:
+        for line in summary_of_certainty(card):
+            screen.say(line)
 
 
 def _add_int8(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
