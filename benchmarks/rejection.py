@@ -65,7 +65,10 @@ def measure(model: Path, data: Path, split: Path, shifted: Iterable[Path], out: 
     )
     with tempfile.TemporaryDirectory() as room:
         halves = [{kind: shown(predictor, files) for kind, files in half.items()} for half in write_probes(Path(room))]
-    others = {path.name: shown(predictor, find_studies([path])) for path in shifted}
+    others = {
+        path.name if path.is_dir() else f"{path.parent.name}/{path.name}": shown(predictor, find_studies([path]))
+        for path in shifted
+    }
     choosing, reporting = halves
     rated = [
         rate(name, fit, known, train, held, test, {**choosing, **reporting, **others})

@@ -67,11 +67,12 @@ def test_a_training_calibrates_and_says_what_it_cannot_promise(finished_run: Pat
     assert card.calibration is not None
     assert card.calibration.images == sum(card.data.counts["validation"].values())
     assert card.conformal is not None
-    assert card.conformal.sets == ()
-    assert set(card.conformal.groups) == set(CLASSES)
+    assert card.conformal.groups == dict.fromkeys(CLASSES, 1)
+    assert [(sets.error, sets.each_class) for sets in card.conformal.sets] == [(0.2, False)]
     assert card.out_of_distribution is None, "four groups are too few for 95%"
     said = " ".join(summary(card))
     assert "no prediction sets with an error of 0.05: needs 19 groups, there are: glioma 1" in said
+    assert "error of 0.2 of all classes together: of each class it would need 4 groups" in said
     assert "nothing is rejected: that needs 19 groups, there are 4" in said
     for name in ("uncertainty.json", "reliability.png"):
         assert (finished_run / "evaluation" / name).exists()
@@ -260,10 +261,10 @@ def test_the_command_line_says_what_the_api_says(
 def test_an_error_that_cannot_be_promised_is_refused(
     finished_run: Path, phantoms: Path, records: tuple[Record, ...], command: list[str]
 ) -> None:
-    words = ["predict", str(phantoms / records[0].path), "--model", str(finished_run / "model"), "--error", "0.2"]
+    words = ["predict", str(phantoms / records[0].path), "--model", str(finished_run / "model"), "--error", "0.1"]
     result = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert "needs 4 groups in the validation part, which has: glioma 1" in result.stderr
+    assert "needs 9 groups in the validation part, which has: glioma 1" in result.stderr
 
 
 def test_calibrate_from_the_command_line(
