@@ -87,8 +87,8 @@ def measure(model: Path, data: Path, split: Path, shifted: Iterable[Path], out: 
     for head, kinds in (("chosen by", choosing), ("reported", reporting), ("brain MRI of other sources", others)):
         rates = [chosen.rejected[kind] for kind in kinds]
         print(f"\n{head:<30}{'images':>7}{'rejected':>10}{'AUROC':>8}")
-        for kind, one in kinds.items():
-            print(f"{kind:<30}{len(one.logits):>7}{chosen.rejected[kind]:>10.3f}{chosen.auroc[kind]:>8.3f}")
+        for kind, images in kinds.items():
+            print(f"{kind:<30}{len(images.logits):>7}{chosen.rejected[kind]:>10.3f}{chosen.auroc[kind]:>8.3f}")
         if rates:
             print(f"{'mean of the kinds':<37}{np.mean(rates):>10.3f}")
     atomic.write_json(
