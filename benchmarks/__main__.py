@@ -146,5 +146,30 @@ def twins_command(data: Path, groups: Path, what: str, half: Any, sizes: tuple[i
         twins.folder(data, groups, out)
 
 
+@main.command("coverage")
+@click.option("--model", type=_PATH, help="Model folder; synthetic groups where it is left out.")
+@click.option("--data", type=_PATH, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, help="The run's split.csv.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/coverage.json"))
+def coverage_command(**options: Any) -> None:
+    """Prediction sets: how often they hold the true class, over 20 random halves of the groups."""
+    from benchmarks import coverage
+
+    coverage.measure(**options)
+
+
+@main.command("rejection")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, required=True, help="The run's split.csv.")
+@click.option("--shifted", type=_PATH, multiple=True, help="Folder or file of brain MRI from another source.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/rejection.json"))
+def rejection_command(**options: Any) -> None:
+    """Scores that tell what is no brain MRI: how much of it is rejected where 95% of brain MRI pass."""
+    from benchmarks import rejection
+
+    rejection.measure(**options)
+
+
 if __name__ == "__main__":
     main()

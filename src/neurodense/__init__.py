@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.card import Card
     from neurodense.inference.explain import Explanation
-    from neurodense.inference.predictor import Prediction, Predictor
+    from neurodense.inference.prediction import Prediction
+    from neurodense.inference.predictor import Predictor
     from neurodense.scans.preprocess import Preprocess
     from neurodense.scans.read import read_scan
     from neurodense.scans.scan import Scan, Study
@@ -69,7 +70,7 @@ _HOME = {
     "measure": "evaluation.metrics",
     "Card": "inference.card",
     "Explanation": "inference.explain",
-    "Prediction": "inference.predictor",
+    "Prediction": "inference.prediction",
     "Predictor": "inference.predictor",
     "Preprocess": "scans.preprocess",
     "read_scan": "scans.read",

@@ -83,10 +83,26 @@ def evaluate(
 @click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
 @SLICES
 @engine_options(precision="auto")
+@click.option(
+    "--error",
+    type=click.Choice(["0.05", "0.1", "0.2"]),
+    help="How often the true class may be missing from an answer's prediction set; 0.1 if the model can promise that.",
+)
 @click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str, **engine: Any) -> None:
+def predict(
+    inputs: tuple[Path, ...],
+    model: Path,
+    slices: str,
+    error: str | None,
+    explain: Path | None,
+    form: str,
+    **engine: Any,
+) -> None:
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
+
+    A calibrated model may also say that it is uncertain between several classes, that none fits, or that an image does
+    not look like those that it knows; --error sets how careful it is.
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
@@ -97,14 +113,15 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
     from rich.console import Console
 
     from neurodense.inference.predictor import MANY, Predictor
-    from neurodense.inference.table import print_answers
+    from neurodense.inference.table import csv_columns, csv_row, print_answers
     from neurodense.scans.slices import Slices
     from neurodense.scans.study import Failure, find_studies
 
     chosen = Slices.parse(slices)
     found = find_studies(inputs)
     cache = user_cache_path("neurodense", appauthor=False) / "openvino"
-    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, **engine)
+    promised = None if error is None else float(error)
+    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, error=promised, **engine)
     if explain is None:
         answers = predictor.predict(found, chosen)
     else:
@@ -115,20 +132,16 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
     if form == "table":
         failed = print_answers(list(answers), predictor.card, Console(highlight=False))
     else:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        classes = predictor.card.classes
+        writer = csv.DictWriter(sys.stdout, csv_columns(predictor.card.classes), restval="", lineterminator="\n")
         if form == "csv":
-            writer.writerow(("source", "slices", "label", *(f"p:{name}" for name in classes), "error"))
+            writer.writeheader()
         for answer in answers:
             failed += isinstance(answer, Failure)
             if form == "json":
                 click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
             elif isinstance(answer, Failure):
-                writer.writerow((answer.source, "", "", *("" for _ in classes), answer.message))
+                writer.writerow({"source": answer.source, "error": answer.message})
             else:
-                for row in (*answer.slices, answer):
-                    writer.writerow(
-                        (row.source, len(row.slices) or "", row.label, *map(repr, row.probabilities.values()), "")
-                    )
+                writer.writerows(map(csv_row, (*answer.slices, answer)))
     if failed:
         sys.exit(1)

@@ -5,6 +5,8 @@
     metrics.py       scores -> Metrics: the figures with names and types, confusion matrix
     intervals.py     scores -> an interval for each figure, by the resamples of bootstrap.py
     operating.py     what is found at a fixed specificity; decision.py: whether acting on it is worth it
+    calibrate.py     a model folder gets its temperature, thresholds, prediction sets and limit, by the fit_*.py
+    certainty.py     what was promised against the truth: calibration before and after, coverage, rejection
     evaluate.py      a model on a folder -> Evaluation: all of these, and the folder of files that shows them
     compare.py       two models on the same images -> Comparison
     tables.py        Evaluation, Comparison -> tables in a terminal

@@ -16,16 +16,19 @@ from neurodense.data.groups import apply_groups, read_groups
 from neurodense.data.split import PARTS, Part
 from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
+from neurodense.evaluation.certainty import Certainty, certainty
 from neurodense.evaluation.decision import DecisionCurve, decision_curve, write_decision_curve
 from neurodense.evaluation.figures import confusion_figure, curves_figure, decision_figure
 from neurodense.evaluation.intervals import Intervals, intervals
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.operating import OperatingPoint, healthy_class, operating_points
 from neurodense.evaluation.predictions import Predictions, write_predictions
+from neurodense.evaluation.reliability_figure import reliability_figure
 from neurodense.evaluation.studies import group_studies, labelled_studies
 from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
-from neurodense.inference.predictor import MANY, Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import MANY, Predictor
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
@@ -46,6 +49,7 @@ class Evaluation:
         slices: One row for each slice that was looked at, with its study as its group; None where all were images.
         thresholds: Those of the model's card, for operating points.
         healthy: The class without a tumour, for operating points and the decision curve; None where it is not known.
+        certainty: Calibration, prediction sets and rejection; None where the model was never calibrated.
     """
 
     predictions: Predictions
@@ -54,6 +58,7 @@ class Evaluation:
     slices: Predictions | None = None
     thresholds: Thresholds | None = None
     healthy: str | None = None
+    certainty: Certainty | None = None
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -98,7 +103,7 @@ class Evaluation:
         if self.slices is not None:
             studies = len({source.rpartition("#")[0] for source in self.slices.sources})
             said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
-        return said
+        return said + (self.certainty.sentences() if self.certainty else [])
 
 
 def evaluate(
@@ -198,6 +203,9 @@ def _evaluate(
         _table(classes, each, grouped=True) if each else None,
         predictor.card.thresholds,
         healthy,
+        certainty(
+            predictor.card, predictions.truth, [answer for _, answer in rows], [record.group for record, _ in rows]
+        ),
     )
 
 
@@ -217,7 +225,8 @@ def write_evaluation(
 ) -> list[Figure]:
     """Write metrics.json, predictions.csv and the figures to a folder.
 
-    Also slices.csv where there are volumes, and decision-curve.csv where a healthy class is known.
+    Also slices.csv where there are volumes, decision-curve.csv where a healthy class is known, and uncertainty.json of
+    a model that was calibrated; see `evaluation/certainty.py`.
 
     Args:
         evaluation: What to write.
@@ -241,6 +250,8 @@ def write_evaluation(
         write_predictions(evaluation.slices, out / "slices.csv")
     if evaluation.decision is not None:
         write_decision_curve(evaluation.decision, out / "decision-curve.csv")
+    if evaluation.certainty is not None:
+        atomic.write_json(out / "uncertainty.json", evaluation.certainty.as_dict())
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
     for shares, name, caption in (
         (False, "confusion-counts.png", "Confusion matrix, images"),
@@ -258,6 +269,14 @@ def write_evaluation(
             f"{curve.prevalence:.0%} of the images show a tumour. decision-curve.csv has the numbers."
         )
         figures.append((caption, out / "decision-curve.png", alt))
+    if evaluation.certainty is not None:
+        before, after = evaluation.certainty.before, evaluation.certainty.after
+        reliability_figure(evaluation.certainty, out / "reliability.png", subject + remark)
+        alt = (
+            f"Reliability diagrams before and after calibration: the expected calibration error goes from "
+            f"{before.ece:.3f} to {after.ece:.3f}, the log loss from {before.loss:.3f} to {after.loss:.3f}."
+        )
+        figures.append(("Reliability: how often the model is right when it is so sure", out / "reliability.png", alt))
     if history:
         curves_figure(history, out / "curves.png", "Training" + remark)
         last = history[-1]

@@ -93,8 +93,8 @@ def _call(predictor: Predictor, one: Partial, records: Sequence[Record], screen:
                 screen.warn(f"left out of {one.name}: {answer.message}")
                 unreadable.append(Failure(record.path, answer.type, answer.message).as_dict())
                 continue
-            predicted[answer.label] += 1
-            if answer.label not in one.classes:
+            predicted[answer.named] += 1
+            if answer.named not in one.classes:
                 others.append(record.path)
     count = predicted.total()
     each = {name: predicted[name] for name in predictor.card.classes}

@@ -18,9 +18,10 @@ from neurodense.data.catalogue import Catalogue
 from neurodense.data.partial import Partial, options_of
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
+from neurodense.evaluation.calibrate import calibrate
+from neurodense.evaluation.calibrate import summary as summary_of_certainty
 from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
 from neurodense.evaluation.metrics import HEADLINE
-from neurodense.evaluation.operating import choose_thresholds
 from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, either, facts_of
 from neurodense.evaluation.report import write_report
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
@@ -76,20 +77,18 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     export_graph(network, recipe.image_size, staging / "model.onnx")
     files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
     write_card(staging, card.model_copy(update={"files": files}))
-    predictor = Predictor(staging, precision="fp32", streams=MANY)
-    _check_agreement(network, predictor, catalogue, split)
+    _check_agreement(network, Predictor(staging, precision="fp32", streams=MANY), catalogue, split)
 
+    _add_certainty(staging, catalogue, split, screen)
     _add_int8(staging, catalogue, split, screen)
-    validated = evaluate_records(predictor, catalogue.root, split.parts["validation"], screen)
-    thresholds = choose_thresholds(validated.predictions)
+    predictor = Predictor(staging, precision="fp32", streams=MANY)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
-    evaluation = replace(evaluation, thresholds=thresholds) if evaluation else None
     metrics = {k: v for k, v in evaluation.as_dict().items() if k != "unreadable"} if evaluation else None
     calls = call_partial(predictor, sheet.partial, split.partial, screen)
-    measured = f"{predictor.engine} {predictor.precision}"
+    measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
     data = card.data.model_copy(update={"partial": _partial(sheet.partial, split, calls)})
-    changes = {"metrics": metrics, "measured_with": measured, "thresholds": thresholds, "data": data}
+    changes = {"metrics": metrics, "measured_with": measured, "data": data}
     card = read_card(staging).model_copy(update=changes)
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
@@ -178,6 +177,17 @@ def _partial(partial: Sequence[Partial], split: Split, calls: Calls) -> tuple[Pa
         )
         for one in partial
     )
+
+
+def _add_certainty(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
+    """Calibrate; a model that cannot be is whole, and names a class for whatever it is shown."""
+    try:
+        card = calibrate(folder, catalogue.root, split.parts["train"], split.parts["validation"], screen)
+    except DataError as error:
+        screen.say(f"not calibrated: {error.message}")
+    else:
+        for line in summary_of_certainty(card):
+            screen.say(line)
 
 
 def _add_int8(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:

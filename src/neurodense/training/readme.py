@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neurodense.evaluation.calibrate import summary
 from neurodense.evaluation.intervals import spoken
 from neurodense.evaluation.partial import either
 from neurodense.inference.card import Card
@@ -32,6 +33,7 @@ def model_readme(card: Card) -> str:
         "| `card.json` | class names in order, preprocessing, recipe, data, results, versions |",
         "| `model.onnx` | pixels (N, 1, S, S) in [0, 1] -> logits, class activation maps, features |",
         *(["| `model.int8.onnx` | the same in 8 bits; card.json has what it was held to |"] if card.int8 else []),
+        *(["| `ood.safetensors` | what the model knows, to reject other images |"] if card.out_of_distribution else []),
         "| `model.safetensors` | weights under torchvision's names |",
         "",
         "## Data",
@@ -88,14 +90,20 @@ def model_readme(card: Card) -> str:
             for one in data.partial
             for part, called in one.called.items()
         ]
+    if card.calibration is not None:
+        lines += ["", "## What it says of its own certainty", "", *(f"- {line}" for line in summary(card))]
     lines += [
         "",
         "## Limits",
         "",
         ("No image was kept to test this model on. " if card.metrics is None else "")
         + f"Training and test images come from the same folder{'s' if data.partial else ''}. On images of another "
-        "scanner, protocol or collection the figures can be far lower: measure there before you rely on it. Every "
-        "image gets one of the classes, also one that shows no brain.",
+        "scanner, protocol or collection the figures can be far lower: measure there before you rely on it. "
+        + (
+            "Every image gets one of the classes, also one that shows no brain."
+            if card.out_of_distribution is None
+            else "Images that show no brain are rejected, but not all of them."
+        ),
         "",
     ]
     return "\n".join(lines)
