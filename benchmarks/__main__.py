@@ -158,6 +158,20 @@ def coverage_command(**options: Any) -> None:
     coverage.measure(**options)
 
 
+@main.command("collection")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, required=True, help="The run's split.csv.")
+@click.option("--shifted", type=_PATH, multiple=True, help="Folder of brain MRI from another source.")
+@click.option("--rounds", default=200, help="Batches of each size.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/collection.json"))
+def collection_command(**options: Any) -> None:
+    """The alarm for a whole collection: how often it rings, for the model's own kind and for others."""
+    from benchmarks import collection
+
+    collection.measure(**options)
+
+
 @main.command("rejection")
 @click.option("--model", type=_PATH, required=True, help="Model folder.")
 @click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")

@@ -24,9 +24,10 @@ from neurodense.evaluation.calibrate import outputs_of
 from neurodense.evaluation.certainty import coverage
 from neurodense.evaluation.fit_scaling import fit_temperature
 from neurodense.evaluation.fit_sets import fit_sets
+from neurodense.evaluation.predictions import Predictions
 from neurodense.inference.predictor import Predictor
 from neurodense.inference.scaling import softmax
-from neurodense.inference.sets import ERRORS
+from neurodense.inference.sets import ERRORS, members
 from neurodense.screen import Screen
 
 ROUNDS = 20
@@ -45,7 +46,7 @@ def measure(model: Path | None, data: Path | None, split: Path | None, out: Path
         rows = {"groups": [halves(case, seed) for seed in range(ROUNDS)]}
     result: dict[str, Any] = {}
     print(f"{'unit':<8}{'error':>6}{'promise':>12}{'covered':>9}{'least':>7}{'most':>7}{'mean >=':>9}"
-          f"{'sets of one':>13}{'empty':>7}")  # fmt: skip
+          f"{'sets of one':>13}{'empty':>7}  of each class")  # fmt: skip
     for unit, rounds in rows.items():
         for error in ERRORS:
             found = [one[error] for one in rounds if error in one]
@@ -62,16 +63,18 @@ def measure(model: Path | None, data: Path | None, split: Path | None, out: Path
                 "least": min(covered),
                 "most": max(covered),
                 "band": below,
+                "per_class": np.mean([one["per_class"] for one in found], axis=0).tolist(),
                 "sets_of_one": float(np.mean([one["sets_of_one"] for one in found])),
                 "empty": float(np.mean([one["empty"] for one in found])),
             }
             result[f"{unit} {error:g}"] = row
             print(f"{unit:<8}{error:>6g}{row['promise']:>12}{row['covered']:>9.3f}{row['least']:>7.3f}"
-                  f"{row['most']:>7.3f}{below:>9.3f}{row['sets_of_one']:>13.3f}{row['empty']:>7.3f}")  # fmt: skip
+                  f"{row['most']:>7.3f}{below:>9.3f}{row['sets_of_one']:>13.3f}{row['empty']:>7.3f}  "
+                  + " ".join(f"{value:.3f}" for value in row["per_class"]))  # fmt: skip
     atomic.write_json(out, {"rounds": ROUNDS, "model": model.name if model else None, "rows": result})
 
 
-def halves(case: Case, seed: int, *, by_image: bool = False) -> dict[float, dict[str, float]]:
+def halves(case: Case, seed: int, *, by_image: bool = False) -> dict[float, dict[str, Any]]:
     """Fit on a random half of the groups, test on the others: for each error rate what was covered."""
     logits, truth, groups = case
     rng = np.random.default_rng((seed, 1))
@@ -81,13 +84,19 @@ def halves(case: Case, seed: int, *, by_image: bool = False) -> dict[float, dict
     temperature = fit_temperature(logits[fitted], truth[fitted])
     probabilities = softmax(logits / temperature)
     units = np.arange(len(truth)) if by_image else groups
+    names_of = tuple(map(str, np.flatnonzero(~fitted)))
+    tested = Predictions(
+        tuple(classes), names_of, truth[~fitted], probabilities[~fitted], tuple(map(str, groups[~fitted]))
+    )
     conformal = fit_sets(classes, truth[fitted], probabilities[fitted], units[fitted])
     found = {}
     for sets in conformal.sets:
-        got = coverage(classes, sets, truth[~fitted], probabilities[~fitted], list(groups[~fitted]))
+        least = np.array([sets.least[name] for name in classes])
+        got = coverage(sets, tested, members(tested.probabilities, least))
         few, many = len(np.unique(groups[fitted])), len(np.unique(groups[~fitted]))
         found[sets.error] = {
-            "covered": got.covered_by_group,
+            "covered": got.covered.value or 0.0,
+            "per_class": [one.value for one in got.per_class.values()],
             "each_class": sets.each_class,
             "standard_error": float(np.sqrt(sets.error * (1 - sets.error) * (1 / few + 1 / many) / ROUNDS)),
             "sets_of_one": got.sizes[1] / sum(got.sizes),

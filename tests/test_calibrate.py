@@ -21,6 +21,7 @@ from neurodense.data.catalogue import Record
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.calibrate import calibrate, summary
 from neurodense.evaluation.certainty import certainty
+from neurodense.evaluation.predictions import Predictions
 from neurodense.inference.card import Card, read_card, write_card
 from neurodense.inference.prediction import UNKNOWN, UNKNOWN_STUDY, Prediction
 from neurodense.inference.predictor import Predictor
@@ -74,7 +75,7 @@ def test_a_training_calibrates_and_says_what_it_cannot_promise(finished_run: Pat
     assert "no prediction sets with an error of 0.05: needs 19 groups, there are: glioma 1" in said
     assert "error of 0.2 of all classes together: of each class it would need 4 groups" in said
     assert "nothing is rejected: that needs 19 groups, there are 4" in said
-    for name in ("uncertainty.json", "reliability.png"):
+    for name in ("selective.png", "reliability.png"):
         assert (finished_run / "evaluation" / name).exists()
     assert "Reliability" in (finished_run / "report" / "index.html").read_text(encoding="utf-8")
 
@@ -99,11 +100,22 @@ def test_everything_is_fitted_and_stored(model: Path, phantoms: Path, records: t
     np.testing.assert_allclose(plain, softmax(raw), atol=1e-5)
     inside = np.array([one.in_distribution for one in answers])
     assert inside.mean() >= 0.9, "95% of groups that set the limit"
-    got = certainty(card, truth, answers, [record.group for record in records])
+    groups = tuple(record.group for record in records)
+    said = Predictions(CLASSES, tuple(record.path for record in records), truth, probabilities, groups)
+    got = certainty(card, said, plain, probabilities, inside, np.eye(4, dtype=bool))
     assert got is not None
-    assert got.accepted == inside.mean()
-    assert all(one.covered_by_group >= 1 - one.sets.error for one in got.coverage), "on what they were fitted to"
-    assert got.as_dict()["calibration"]["after"]["loss"] <= got.before.loss + 1e-3
+    assert got.accepted is not None
+    assert got.accepted.value == pytest.approx(inside.mean()), "two images of each group"
+    assert all(one.covered.value >= 1 - one.error for one in got.coverage), "on what they were fitted to"  # type: ignore[operator]
+    loss = got.calibration["loss"]
+    assert loss.change.value == pytest.approx(loss.after.value - loss.before.value)  # type: ignore[operator]
+    assert loss.change.value < 1e-3  # type: ignore[operator]
+    batch = predictor.shift(answers, groups)
+    assert batch is not None
+    assert (batch.units, batch.reference, batch.p) == (20, 20, 1.0), "the same images, drawn alike"
+    assert predictor.shift(answers[:3]) is None
+    reference = Rejection.load(model / REJECTION)
+    assert len(reference.reference) == len(reference.called) == 20
 
 
 def pixels_of(predictor: Predictor, root: Path, records: tuple[Record, ...]) -> list[np.ndarray]:
@@ -256,6 +268,9 @@ def test_the_command_line_says_what_the_api_says(
     table = " ".join(run().split())
     assert "verdict" in table
     assert "left out at most 10% of the time, of all classes together, not of each" in table
+    assert "As a whole" not in table, "five images are too few"
+    inputs *= 3
+    assert "As a whole these images" in " ".join(run().split())
 
 
 def test_an_error_that_cannot_be_promised_is_refused(
@@ -332,12 +347,14 @@ def test_vector_scaling_where_the_card_has_it(model: Path) -> None:
 
 def test_an_evaluation_holds_the_promises_against_the_truth(model: Path, phantoms: Path, tmp_path: Path) -> None:
     result = neurodense.evaluate(phantoms, model, groups=phantoms / "groups.csv")
-    assert any("Sets with an error of 10%" in note for note in result.notes)
+    assert any("sets with an error of 10%" in note for note in result.notes)
+    assert any("do not stand out from those of the validation part" in note for note in result.notes)
     neurodense.write_evaluation(result, tmp_path, subject="phantoms")
-    written = json.loads((tmp_path / "uncertainty.json").read_text())
+    written = json.loads((tmp_path / "metrics.json").read_text())
     assert result.certainty is not None
-    assert written == result.certainty.as_dict()
-    assert written["n"] == 40
-    assert [sum(sets["sizes"]) for sets in written["sets"]] == [40] * 3
-    with Image.open(tmp_path / "reliability.png") as figure:
-        assert figure.width > figure.height > 400
+    assert written["certainty"] == json.loads(json.dumps(result.certainty.as_dict()))
+    assert [sum(sets["sizes"]) for sets in written["certainty"]["sets"]] == [40] * 3
+    assert written["shift"]["p"] == 1
+    for name in ("reliability.png", "selective.png"):
+        with Image.open(tmp_path / name) as figure:
+            assert figure.width > figure.height > 400

@@ -19,6 +19,7 @@ from neurodense.evaluation.operating import (
     operating_points,
 )
 from neurodense.evaluation.predictions import Predictions
+from neurodense.evaluation.shares import Share
 
 
 def binary(scores, present, groups=None):
@@ -81,7 +82,7 @@ def test_nothing_is_called_where_no_threshold_is_enough():
     thresholds = choose_thresholds(certain)
     assert thresholds.of_class["tumour"] == (None, None, None)
     point = operating_points(certain, thresholds, "notumor")[0]
-    assert (point.finding, point.sensitivity, point.specificity) == ("any class but notumor", 0, 1)
+    assert (point.finding, point.sensitivity.value, point.specificity.value) == ("any class but notumor", 0, 1)
     assert choose_thresholds(binary([0.4, 0.6], [True, True])).of_class["tumour"] == (None, None, None)
 
 
@@ -97,13 +98,13 @@ def test_thresholds_are_of_one_part_and_figures_of_another():
     for point, aimed in zip(points, SPECIFICITIES, strict=False):
         assert point.aimed == aimed
         assert point.threshold in thresholds.of_any_other["notumor"]
-        assert point.sensitivity == pytest.approx((scores[present] >= point.threshold).mean())
-        assert point.specificity == pytest.approx((scores[~present] < point.threshold).mean())
-        assert point.specificity < aimed, "the two parts differ, and that shows"
-        low, high = point.sensitivity_interval
-        assert low < point.sensitivity < high
+        assert point.sensitivity.value == pytest.approx((scores[present] >= point.threshold).mean())
+        assert point.specificity.value == pytest.approx((scores[~present] < point.threshold).mean())
+        assert point.specificity.value < aimed, "the two parts differ, and that shows"
+        low, high = point.sensitivity.interval
+        assert low < point.sensitivity.value < high
         # Wald, of 200 independent images: the same width but for what a bootstrap adds.
-        wald = 2 * 1.96 * np.sqrt(point.sensitivity * (1 - point.sensitivity) / 200)
+        wald = 2 * 1.96 * np.sqrt(point.sensitivity.value * (1 - point.sensitivity.value) / 200)
         assert high - low == pytest.approx(wald, rel=0.2)
     assert len(operating_points(test, thresholds, None)) == 6
 
@@ -116,10 +117,10 @@ def test_groups_are_drawn_whole():
     thresholds = choose_thresholds(binary(scores, present))
     together = operating_points(binary(scores, present, tuple(f"{i // 5}" for i in range(1500))), thresholds, None)[3]
     apart = operating_points(binary(scores, present), thresholds, None)[3]
-    assert together.sensitivity == apart.sensitivity
+    assert together.sensitivity.value == apart.sensitivity.value
 
     def width(point):
-        return point.sensitivity_interval[1] - point.sensitivity_interval[0]
+        return point.sensitivity.interval[1] - point.sensitivity.interval[0]
 
     assert width(together) / width(apart) == pytest.approx(np.sqrt(5), rel=0.1)
 
@@ -129,9 +130,9 @@ def test_a_part_without_the_finding():
     healthy = sample(60)
     healthy = Predictions(healthy.labels, healthy.sources, np.ones(60, dtype=int), healthy.probabilities)
     point = operating_points(healthy, thresholds, "notumor")[0]
-    assert (point.sensitivity, point.sensitivity_interval) == (None, None)
-    assert point.specificity is not None
-    assert point.as_dict()["sensitivity"] is None
+    assert point.sensitivity == Share(None)
+    assert point.specificity.value is not None
+    assert point.as_dict()["sensitivity"] == {"value": None, "interval": None}
 
 
 def test_net_benefit_as_vickers_and_elkin_define_it():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from neurodense.evaluation.fit_scaling import COLDEST, WARMEST, fit_temperature, fit_vector, proves_better
-from neurodense.evaluation.reliability import BINS, bins, quality
+from neurodense.evaluation.reliability import bins, quality
+from neurodense.evaluation.scores import ECE_BINS
 from neurodense.inference.scaling import softmax
 
 
@@ -92,7 +93,7 @@ def test_bins_hold_every_image_once():
     truth = rng.integers(3, size=500)
     counts, confidence, accuracy = bins(truth, probabilities)
     assert counts.sum() == 500
-    edges = np.arange(BINS + 1) / BINS
+    edges = np.arange(ECE_BINS + 1) / ECE_BINS
     some = counts > 0
     assert ((confidence > edges[:-1]) & (confidence <= edges[1:]))[some].all()
     assert (counts * accuracy).sum() == pytest.approx((probabilities.argmax(axis=1) == truth).sum())

@@ -5,6 +5,7 @@ from benchmarks import coverage
 from neurodense.errors import ModelError
 from neurodense.evaluation.certainty import coverage as measured
 from neurodense.evaluation.fit_sets import fit_sets, group_quantile, groups_needed
+from neurodense.evaluation.predictions import Predictions
 from neurodense.inference.card import Card, Conformal, Sets
 from neurodense.inference.scaling import softmax
 from neurodense.inference.sets import ERRORS, chosen_sets, members
@@ -92,8 +93,9 @@ def test_twenty_random_splits_by_group_cover_what_was_promised():
 def test_coverage_by_hand():
     sets = Sets(error=0.2, least={"a": 0.5, "b": 0.3}, each_class=True)
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.95, 0.05]])
-    got = measured(("a", "b"), sets, np.array([0, 1, 1, 1]), probabilities, ["p", "p", "p", "q"])
-    assert (got.covered, got.covered_by_group) == (0.75, 0.5)
-    assert got.per_class == {"a": 1.0, "b": pytest.approx(2 / 3)}
+    answers = Predictions(("a", "b"), tuple("1234"), np.array([0, 1, 1, 1]), probabilities, ("p", "p", "p", "q"))
+    got = measured(sets, answers, members(probabilities, np.array([0.5, 0.3])))
+    assert (got.images.value, got.covered.value) == (0.75, 0.5)
+    assert {name: one.value for name, one in got.per_class.items()} == {"a": 1.0, "b": 0.5}
     assert got.sizes == (0, 3, 1)
-    assert got.accuracy_of_one == pytest.approx(2 / 3)
+    assert got.single.value == pytest.approx(2 / 3)

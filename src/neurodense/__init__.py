@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from neurodense.evaluation.compare import Comparison, compare
-    from neurodense.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+    from neurodense.evaluation.evaluate import Evaluation, evaluate
     from neurodense.evaluation.intervals import Intervals
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.card import Card
@@ -64,7 +64,7 @@ _HOME = {
     "compare": "evaluation.compare",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
-    "write_evaluation": "evaluation.evaluate",
+    "write_evaluation": "evaluation.write",
     "Intervals": "evaluation.intervals",
     "Metrics": "evaluation.metrics",
     "measure": "evaluation.metrics",

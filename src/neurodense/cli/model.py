@@ -20,6 +20,9 @@ from neurodense.errors import MissingExtra
 @click.option("--split", type=PATH, metavar="CSV", help="path,part: with --part, which images to take.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): intervals resample whole groups.")
+@click.option(
+    "--map", "label_map", type=PATH, metavar="TOML", help="Which folder of DATA is which class; others are left out."
+)
 @click.option("--healthy", metavar="CLASS", help="The class without a tumour; guessed from names such as notumor.")
 @SLICES
 @engine_options(precision="fp32")
@@ -31,13 +34,16 @@ def evaluate(
     split: Path | None,
     part: Any,
     groups: Path | None,
+    label_map: Path | None,
     healthy: str | None,
     slices: str,
     out: Path | None,
     form: str,
     **engine: Any,
 ) -> None:
-    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
+    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are or as --map says.
+
+    Without --split, DATA is taken for another collection than the model's own, and compared with the model's test part.
 
     Each figure has a 95% interval by a bootstrap over groups: --groups, or the groups of --split. Thresholds for
     operating points are those of the model's card.
@@ -48,8 +54,8 @@ def evaluate(
     from rich.console import Console
 
     from neurodense.evaluation.evaluate import evaluate as measure
-    from neurodense.evaluation.evaluate import write_evaluation
     from neurodense.evaluation.tables import print_evaluation
+    from neurodense.evaluation.write import write_evaluation
     from neurodense.inference.card import model_notes
     from neurodense.inference.predictor import MANY, Predictor
     from neurodense.scans.slices import Slices
@@ -58,8 +64,9 @@ def evaluate(
     chosen = Slices.parse(slices)
     screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, **engine)
     result = measure(
-        data, predictor, split=split, part=part, groups=groups, healthy=healthy, slices=chosen, screen=screen
-    )
+        data, predictor, split=split, part=part, groups=groups, map=label_map, healthy=healthy, slices=chosen,
+        screen=screen,
+    )  # fmt: skip
     where = f"{data.resolve().name}{f', {part} part' if part else ''}"
     title = f"{where}, model {predictor.card.name}, {predictor.precision}"
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
@@ -102,7 +109,8 @@ def predict(
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
 
     A calibrated model may also say that it is uncertain between several classes, that none fits, or that an image does
-    not look like those that it knows; --error sets how careful it is.
+    not look like those that it knows; --error sets how careful it is. Below the table of ten images or more stands
+    whether, taken together, they are like those that it was validated on.
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
@@ -130,7 +138,9 @@ def predict(
         answers = write_overlays(predictor.explained(found, chosen), explain)
     failed = 0
     if form == "table":
-        failed = print_answers(list(answers), predictor.card, Console(highlight=False))
+        said = list(answers)
+        shift = predictor.shift([one for one in said if not isinstance(one, Failure)])
+        failed = print_answers(said, predictor.card, Console(highlight=False), shift)
     else:
         writer = csv.DictWriter(sys.stdout, csv_columns(predictor.card.classes), restval="", lineterminator="\n")
         if form == "csv":

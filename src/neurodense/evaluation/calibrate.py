@@ -8,7 +8,7 @@ what it was trained on: training images give the means and the covariance. The t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -28,6 +28,7 @@ from neurodense.inference.card import Calibration, Card, OutOfDistribution, read
 from neurodense.inference.predictor import MANY, Predictor
 from neurodense.inference.rejection import REJECTION
 from neurodense.inference.scaling import calibrated, softmax
+from neurodense.inference.shift import one_of_each
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 
@@ -102,7 +103,13 @@ def calibrate(
     if limit is None:
         (folder / REJECTION).unlink(missing_ok=True)
     else:
-        rejection.scaled(limit).save(folder / REJECTION)
+        drawn = one_of_each([one.group for one in held.records], sources)
+        rejection = replace(
+            rejection.scaled(limit),
+            reference=rejection.coordinates(held.features[drawn]),
+            called=probabilities[drawn].argmax(axis=1),
+        )
+        rejection.save(folder / REJECTION)
         files[REJECTION] = sha256_of(folder / REJECTION)
         described = OutOfDistribution(
             score=rejection.name,

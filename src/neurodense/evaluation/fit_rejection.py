@@ -24,7 +24,7 @@ ACCEPTANCE: Final = 0.95
 
 
 def fit_rejection(features: NDArray[np.float32], truth: NDArray[np.int64], components: int = COMPONENTS) -> Rejection:
-    """The score, with a limit of 1, from features (N, D) and classes (N,) of what the model knows."""
+    """The score, from features (N, D) and classes (N,) of what the model knows; a limit of 1, and no reference yet."""
     known = np.unique(truth)
     means = np.stack([features[truth == label].mean(axis=0, dtype=np.float64) for label in known])
     off = features - means[np.searchsorted(known, truth)]
@@ -40,6 +40,8 @@ def fit_rejection(features: NDArray[np.float32], truth: NDArray[np.int64], compo
         variances=np.maximum(values[::-1][:kept], tiny).astype(np.float32),
         rest=np.maximum(values[: len(values) - kept].mean(keepdims=True), tiny).astype(np.float32),
         limit=np.ones(1, dtype=np.float32),
+        reference=np.empty((0, kept), dtype=np.float32),
+        called=np.empty(0, dtype=np.int64),
     )
 
 

@@ -12,7 +12,7 @@ and an image of a new group has a score below it with probability 1 - error at l
 usual (K + 1) correction. The mass at infinity is the new group: where it is more than the error, K < 1/error - 1, no
 threshold can promise anything.
 
-The score is 1 - p(true class), and each class has its own threshold (Vovk 2012; Sadinle, Lei and Wasserman 2019), so
+The score is -p(true class), and each class has its own threshold (Vovk 2012; Sadinle, Lei and Wasserman 2019), so
 that a rare class is not served worse than a common one. Where a class has too few groups for that, all share one.
 """
 
@@ -70,7 +70,7 @@ def fit_sets(
         unit: What a group is called: an image where no groups are known.
         errors: Error rates to try.
     """
-    scores = 1 - probabilities[np.arange(len(truth)), truth]
+    scores = -probabilities[np.arange(len(truth)), truth]  # not 1 - p, whose rounding would move the threshold
     found = []
     for error in sorted(errors):
         each = [group_quantile(scores[truth == k], groups[truth == k], error) for k in range(len(classes))]
@@ -79,7 +79,7 @@ def fit_sets(
             by_class = False
         else:
             by_class = True
-        least = {name: 1 - score for name, score in zip(classes, each, strict=True) if score is not None}
+        least = {name: -score for name, score in zip(classes, each, strict=True) if score is not None}
         if least:
             found.append(Sets(error=error, least=least, each_class=by_class))
     return Conformal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -164,12 +164,21 @@ def intervals(
     )
 
 
-def distribution(scored: Scored, resamples: int, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Every figure in each resample, name -> float64 (resamples,), and with each part of the jackknife left out."""
-    size = scored.n_groups, scored.n_images
-    return _joined(scored, draws(*size, resamples, seed)), _joined(scored, left_out(*size))
+def distribution(
+    scored: Scored, resamples: int, seed: int, under: Callable[[Floats], dict[str, Floats]] | None = None
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Every figure in each resample, name -> float64 (resamples,), and with each part of the jackknife left out.
+
+    Args:
+        scored: The predictions.
+        resamples: How many.
+        seed: Of the resamples.
+        under: The figures under weightings of its groups; all of them where None, `Scored.under`.
+    """
+    size, under = (scored.n_groups, scored.n_images), under or scored.under
+    return _joined(under, draws(*size, resamples, seed)), _joined(under, left_out(*size))
 
 
-def _joined(scored: Scored, blocks: Iterable[Floats]) -> dict[str, Floats]:
-    parts = [scored.under(weights) for weights in blocks]
+def _joined(under: Callable[[Floats], dict[str, Floats]], blocks: Iterable[Floats]) -> dict[str, Floats]:
+    parts = [under(weights) for weights in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

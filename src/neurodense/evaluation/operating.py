@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import DataError
-from neurodense.evaluation.bootstrap import LEVEL, Bounds, Floats, draws, interval, left_out, numbered
+from neurodense.evaluation.bootstrap import Floats
 from neurodense.evaluation.predictions import Predictions
-from neurodense.evaluation.ranking import share
+from neurodense.evaluation.shares import Share, Shares
 from neurodense.inference.card import Thresholds
 
 SPECIFICITIES: Final = (0.90, 0.95, 0.99)
@@ -65,19 +65,15 @@ class OperatingPoint:
         aimed: The specificity for which the threshold was chosen.
         threshold: An image is called at this probability or above; None where the validation part reached no such
             specificity at any, and then nothing is called.
-        sensitivity: Share of the images with the finding that are called; None where there is none.
-        sensitivity_interval: None where it has none.
-        specificity: Share of the images without it that are not called; None where there is none.
-        specificity_interval: None where it has none.
+        sensitivity: Share of the images with the finding that are called.
+        specificity: Share of the images without it that are not called.
     """
 
     finding: str
     aimed: float
     threshold: float | None
-    sensitivity: float | None
-    sensitivity_interval: Bounds | None
-    specificity: float | None
-    specificity_interval: Bounds | None
+    sensitivity: Share
+    specificity: Share
 
     def as_dict(self) -> dict[str, Any]:
         """The point as JSON takes it."""
@@ -115,37 +111,22 @@ def choose_thresholds(validation: Predictions) -> Thresholds:
 
 
 def operating_points(predictions: Predictions, thresholds: Thresholds, healthy: str | None) -> list[OperatingPoint]:
-    """Apply thresholds: to the tumour, where a healthy class is known, and to each class."""
-    findings = [(Finding(name), thresholds.of_class[name]) for name in predictions.labels]
+    """Apply thresholds: to the tumour, where a healthy class is known, and to each class that was not merged."""
+    findings = [
+        (Finding(name), thresholds.of_class[name]) for name in predictions.labels if name in thresholds.of_class
+    ]
     if healthy is not None:
         findings.insert(0, (Finding(healthy, rest=True), thresholds.of_any_other[healthy]))
-    groups = numbered(predictions.units)
-    n_groups = int(groups.max()) + 1
-    titles, parts, wholes = [], [], []
+    titles, right, counts = [], [], []
     for finding, limits in findings:
         scores, present = finding.scores(predictions), finding.present(predictions)
         for aimed, threshold in zip(thresholds.specificities, limits, strict=True):
             called = scores >= (np.inf if threshold is None else threshold)
             titles.append((finding.title, aimed, threshold))
-            parts += [present & called, ~present & ~called]
-            wholes += [present, ~present]
-    # float64 (2 x points, G): of each group the images that count, and of them those that are right.
-    right, counted = (np.stack([np.bincount(groups, row, n_groups) for row in rows]) for rows in (parts, wholes))
-
-    def under(blocks: Any) -> Floats:
-        return np.concatenate([share(right @ weights, counted @ weights) for weights in blocks], axis=1)
-
-    size = n_groups, len(groups)
-    point = under([np.ones((n_groups, 1))])[:, 0].tolist()
-    values, jackknife, trials = under(draws(*size)), under(left_out(*size)), (counted > 0).sum(axis=1).tolist()
-    shares = [
-        (None, None) if math.isnan(value) else (value, interval(of_resamples, value, of_parts, LEVEL, n))
-        for value, of_resamples, of_parts, n in zip(point, values, jackknife, trials, strict=True)
-    ]
-    return [
-        OperatingPoint(*title, *sensitivity, *specificity)
-        for title, sensitivity, specificity in zip(titles, shares[::2], shares[1::2], strict=True)
-    ]
+            right += [present & called, ~present & ~called]
+            counts += [present, ~present]
+    found = Shares(predictions.units, right, counts)
+    return [OperatingPoint(*title, found[2 * k], found[2 * k + 1]) for k, title in enumerate(titles)]
 
 
 def _threshold(scores: Floats, present: NDArray[np.bool_], aimed: float) -> float | None:

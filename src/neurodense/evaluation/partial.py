@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodense.data.catalogue import Record
-from neurodense.data.partial import Partial
+from neurodense.data.partial import Partial, either
 from neurodense.data.split import Part
 from neurodense.inference.predictor import Predictor
 from neurodense.scans.study import Failure
@@ -131,9 +131,3 @@ def facts_of(partial: Sequence[Partial], calls: Calls) -> dict[str, str]:
         for one in partial
         for part, called in calls[one.name].items()
     }
-
-
-def either(classes: Sequence[str]) -> str:
-    """Class names as a sentence has them: glioma, meningioma or pituitary."""
-    *first, last = classes
-    return f"{', '.join(first)} or {last}" if first else last

@@ -51,7 +51,7 @@ class Scored:
         eps = np.finfo(np.float64).eps
         loss = -np.log(probabilities[rows, truth].clip(eps, 1 - eps))
         brier = ((probabilities - (truth[:, None] == np.arange(n_classes))) ** 2).sum(axis=1)
-        bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)  # (0, 1/15], (1/15, ...
+        bins = bin_of(confidence)
 
         def per_group(cells: NDArray[np.integer[Any]] | int, count: int, values: Floats | None = None) -> Floats:
             flat = np.bincount(groups * count + cells, values, minlength=n_groups * count)
@@ -77,6 +77,13 @@ class Scored:
         """Confusion matrices under B weightings (G, B): float64 (B, C, C), rows true, columns predicted."""
         n_classes = len(self.labels)
         return np.asarray((self._sums[: n_classes**2] @ weights).T.reshape(-1, n_classes, n_classes))
+
+    def calibration(self, weights: Floats) -> dict[str, Floats]:
+        """How far the probabilities can be believed, under B weightings (G, B): loss, brier and ece, float64 (B,)."""
+        n_cells = len(self.labels) ** 2
+        n = self._sums[:n_cells].sum(axis=0) @ weights
+        loss, brier, *gaps = self._sums[n_cells:] @ weights
+        return {"loss": share(loss, n), "brier": share(brier, n), "ece": share(np.abs(gaps).sum(axis=0), n)}
 
     @property
     def trials(self) -> dict[str, int]:
@@ -104,7 +111,6 @@ class Scored:
             macro AUROC and AUPRC leave it out.
         """
         confusion = self.confusion(weights)
-        loss, brier, *gaps = self._sums[len(self.labels) ** 2 :] @ weights
         n = confusion.sum(axis=(1, 2))
         support, given = confusion.sum(axis=2), confusion.sum(axis=1)  # (B, C) each
         hits = np.trace(confusion, axis1=1, axis2=2)
@@ -125,9 +131,7 @@ class Scored:
             "balanced_accuracy": _mean(of_class["recall"][:, known["recall"]]),
             "mcc": share(beyond_chance, np.sqrt(spread_true * spread_given)),
             "kappa": share(beyond_chance, n**2 - (support * given).sum(axis=1)),
-            "loss": share(loss, n),
-            "brier": share(brier, n),
-            "ece": share(np.abs(gaps).sum(axis=0), n),
+            **self.calibration(weights),
         }
         figures |= {f"macro.{name}": average(name) for name in OF_CLASS}
         for name in ("precision", "recall", "f1"):
@@ -150,6 +154,11 @@ class Scored:
             "auroc": np.stack(auroc, axis=1),
             "auprc": np.stack(auprc, axis=1),
         }
+
+
+def bin_of(confidence: Floats) -> NDArray[np.int64]:
+    """Number of the calibration bin of each confidence in (0, 1]: bins are open below and closed above."""
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
 
 
 def _mean(values: Floats) -> Floats:

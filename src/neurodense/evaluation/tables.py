@@ -17,7 +17,6 @@ from rich.text import Text
 
 from neurodense.evaluation.compare import Comparison
 from neurodense.evaluation.evaluate import Evaluation
-from neurodense.evaluation.intervals import spoken
 from neurodense.evaluation.metrics import HEADLINE, Metrics
 from neurodense.evaluation.operating import OperatingPoint
 from neurodense.notice import NOTICE
@@ -51,6 +50,8 @@ def print_evaluation(evaluation: Evaluation, console: Console, title: str, notes
     ]
     if evaluation.operating:
         tables.append(("Operating points: thresholds chosen on the validation part", _operating(evaluation)))
+    if evaluation.drops:
+        tables.append(("Against the test part of the model's own data", _drops(evaluation)))
     for head, table in tables:
         console.print()
         console.print(Text(head))
@@ -138,10 +139,18 @@ def _operating(evaluation: Evaluation) -> Table:
     return table
 
 
+def _drops(evaluation: Evaluation) -> Table:
+    table = Table("figure")
+    for head in ("own data", "here", "difference"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for drop in evaluation.drops:
+        table.add_row(Text(drop.title, overflow="fold"), str(drop.inside), str(drop.outside), drop.change.signed)
+    return table
+
+
 def _point(point: OperatingPoint) -> tuple[str, str, str, str]:
     threshold = "–" if point.threshold is None else f"{point.threshold:.4f}"
-    sensitivity = spoken(point.sensitivity, point.sensitivity_interval)
-    return f"{point.aimed:.0%}", threshold, sensitivity, spoken(point.specificity, point.specificity_interval)
+    return f"{point.aimed:.0%}", threshold, str(point.sensitivity), str(point.specificity)
 
 
 def _range(bounds: tuple[float, float] | None) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 UNKNOWN: Final = "This does not look like a brain MRI like those the model knows"
 UNKNOWN_STUDY: Final = "Most slices do not look like a brain MRI like those the model knows"
@@ -30,6 +33,8 @@ class Prediction:
             slices, of two middle ones the smaller.
         in_distribution: Whether `ood_score` is at most 1; of a study: whether it is for at least half of its slices.
         uncalibrated: The probabilities without the card's temperature, in the order of the classes.
+        coordinates: float32 (R,): its features as `Rejection.coordinates` has them, of a study those of the middle one
+            of its slices; None where the model rejects nothing.
     """
 
     source: str
@@ -44,6 +49,7 @@ class Prediction:
     ood_score: float | None = None
     in_distribution: bool | None = None
     uncalibrated: tuple[float, ...] = ()
+    coordinates: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     @property
     def named(self) -> str:

@@ -19,6 +19,7 @@ from neurodense.inference.prediction import Prediction
 from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.inference.scaling import calibrated, softmax
 from neurodense.inference.sets import chosen_sets, members
+from neurodense.inference.shift import Shift, one_of_each, shift
 from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure, read_study
@@ -214,12 +215,32 @@ class Predictor:
         """The answer from the outputs for the slices of one input."""
         scores = self._scores(outputs)
         slices = self._named(item.sources, outputs.logits, scores)
+        middle = len(slices) // 2
+        place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection else None
         if item.total == 1:
-            return replace(slices[0], source=item.source, notes=item.notes)
+            return replace(slices[0], source=item.source, notes=item.notes, coordinates=place)
         mean = outputs.logits.mean(axis=0, dtype=np.float64, keepdims=True)  # scaling commutes with it
-        middle = None if scores is None else np.sort(scores)[[(len(scores) - 1) // 2]]
-        (whole,) = self._named((item.source,), mean, middle)
-        return replace(whole, notes=item.notes, slices=tuple(slices), total=item.total)
+        median = None if scores is None else np.sort(scores)[[(len(scores) - 1) // 2]]
+        (whole,) = self._named((item.source,), mean, median)
+        return replace(whole, notes=item.notes, slices=tuple(slices), total=item.total, coordinates=place)
+
+    def shift(self, answers: Sequence[Prediction], groups: Sequence[str] | None = None) -> Shift | None:
+        """How far answers, taken together, are from the validation part: see `shift.py`.
+
+        Args:
+            answers: Of this model.
+            groups: The group of each, of which one image is drawn; None takes each answer for a patient of its own.
+
+        Returns:
+            None where the model rejects nothing, or the answers are too few.
+        """
+        if self._rejection is None or not answers:
+            return None
+        drawn = range(len(answers)) if groups is None else one_of_each(groups, [one.source for one in answers])
+        those = [answers[k] for k in drawn]
+        places = np.stack([one.coordinates for one in those if one.coordinates is not None])
+        called = np.array([self.card.classes.index(one.named) for one in those])
+        return shift(places, called, self._rejection.reference, self._rejection.called, grouped=groups is not None)
 
     def _scores(self, outputs: Outputs) -> NDArray[np.float64] | None:
         """How unlike what the model knows each input is, (N,); 1 is the limit."""

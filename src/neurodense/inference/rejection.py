@@ -34,6 +34,9 @@ class Rejection:
         variances: float32 (R,), along them.
         rest: float32 (1,), the variance along every other direction.
         limit: float32 (1,), the distance whose score is 1.
+        reference: float32 (groups, R), the `coordinates` of one image of each group of the validation part: what a
+            batch is compared with, see `shift.py`.
+        called: int64 (groups,), the class that the model calls each of these.
     """
 
     means: Floats
@@ -41,6 +44,8 @@ class Rejection:
     variances: Floats
     rest: Floats
     limit: Floats
+    reference: Floats
+    called: NDArray[np.int64]
 
     name = "mahalanobis"
 
@@ -53,6 +58,10 @@ class Rejection:
             across = (off**2).sum(axis=1) - (along**2).sum(axis=1)
             squares.append((along**2 / self.variances).sum(axis=1) + across.clip(0) / self.rest)
         return np.asarray(np.sqrt(np.min(squares, axis=0)) / self.limit)
+
+    def coordinates(self, features: Floats) -> Floats:
+        """Features (N, D) along the widest directions, each scaled to its spread: float32 (N, R)."""
+        return np.asarray((features - self.means.mean(axis=0)) @ self.directions / np.sqrt(self.variances))
 
     def scaled(self, limit: float) -> Rejection:
         """The same with its limit where the score was `limit`."""

@@ -13,14 +13,23 @@ from rich.text import Text
 
 from neurodense.inference.card import Card, Sets, model_notes
 from neurodense.inference.prediction import Prediction
+from neurodense.inference.shift import Shift
 from neurodense.notice import NOTICE
 from neurodense.scans.study import Failure
 
 STUDY_RULE = "A study is answered by the softmax of the mean of its slices' logits over the card's temperature."
 
 
-def print_answers(answers: Sequence[Prediction | Failure], card: Card, console: Console) -> int:
+def print_answers(
+    answers: Sequence[Prediction | Failure], card: Card, console: Console, shift: Shift | None = None
+) -> int:
     """Print a row for each input, rows for the slices of a study above its own, the count of each class, and the notes.
+
+    Args:
+        answers: What to print.
+        card: Of the model.
+        console: Where to.
+        shift: What the answers are taken together, where they are enough to say so.
 
     Returns:
         The number of failures.
@@ -56,7 +65,8 @@ def print_answers(answers: Sequence[Prediction | Failure], card: Card, console: 
         for note in answer.notes:
             console.print(Text(f"{answer.source}: {note}"))
     promises = [promise(sets) for sets in (card.conformal.sets if card.conformal else ()) if _used(sets, good)]
-    for note in (*([STUDY_RULE] if studies else []), *promises, *model_notes(card)):
+    alarm = [shift.sentence] if shift else []
+    for note in (*([STUDY_RULE] if studies else []), *promises, *alarm, *model_notes(card)):
         console.print(Text(note))
     console.print(Text(NOTICE))
     return failed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from neurodense.data.partial import either
 from neurodense.evaluation.evaluate import Evaluation
-from neurodense.evaluation.partial import either
 from neurodense.training.sheet import RunSheet
 
 _GROUPS = {

@@ -15,15 +15,16 @@ import torch
 
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
-from neurodense.data.partial import Partial, options_of
+from neurodense.data.partial import Partial, either, options_of
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.calibrate import calibrate
 from neurodense.evaluation.calibrate import summary as summary_of_certainty
-from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
+from neurodense.evaluation.evaluate import Evaluation, evaluate_records
 from neurodense.evaluation.metrics import HEADLINE
-from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, either, facts_of
+from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, facts_of
 from neurodense.evaluation.report import write_report
+from neurodense.evaluation.write import Figure, write_evaluation
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
 from neurodense.inference.predictor import MANY, Predictor
 from neurodense.scans.study import read_image

@@ -26,13 +26,14 @@ import numpy as np
 
 from neurodense import atomic
 from neurodense.data.partial import options_of
-from neurodense.evaluation.evaluate import Evaluation, write_evaluation
+from neurodense.evaluation.evaluate import Evaluation
 from neurodense.evaluation.intervals import Intervals
 from neurodense.evaluation.metrics import HEADLINE, Metrics, measure
 from neurodense.evaluation.operating import healthy_class
 from neurodense.evaluation.partial import Called, Calls, calls_as_dict, facts_of, pool_calls
 from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.report import write_report
+from neurodense.evaluation.write import write_evaluation
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 from neurodense.training.caveats import caveats

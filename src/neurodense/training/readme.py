@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from neurodense.data.partial import either
 from neurodense.evaluation.calibrate import summary
 from neurodense.evaluation.intervals import spoken
-from neurodense.evaluation.partial import either
 from neurodense.inference.card import Card
 
 
