@@ -83,6 +83,28 @@ def faithfulness_command(patients: str, **options: Any) -> None:
     faithfulness.measure(patients=patients.split(","), **options)
 
 
+@main.command("intervals")
+@click.option("--speed", "what", flag_value="speed", default="speed", help="Seconds for all figures.")
+@click.option("--coverage", "what", flag_value="coverage", help="How often the intervals hold the true figure.")
+@click.option("--images", default=10_000, help="For --speed.")
+@click.option("--rounds", default=3, help="For --speed.")
+@click.option("--patients", default=135, help="For --coverage: in a test part.")
+@click.option("--ease", default=3.0, help="For --coverage: how far classes lie apart.")
+@click.option("--trials", default=400, help="For --coverage: test parts that are drawn.")
+@click.option("--out", type=_PATH, help="Default: benchmarks/results/intervals-<what>.json.")
+def intervals_command(
+    what: str, images: int, rounds: int, patients: int, ease: float, trials: int, out: Path | None
+) -> None:
+    """Bootstrap intervals of every figure: how long they take, and how often they hold what they should."""
+    from benchmarks import intervals
+
+    out = out or Path(f"benchmarks/results/intervals-{what}.json")
+    if what == "coverage":
+        intervals.coverage(patients, trials, ease, out)
+    else:
+        intervals.speed(images, rounds, out)
+
+
 @main.command("fuzz")
 @click.option("--mutations", default=20_000, help="Damaged files in all.")
 @click.option("--data", type=_PATH, help="A picture to make the sound files from; else one is drawn.")
@@ -122,6 +144,45 @@ def twins_command(data: Path, groups: Path, what: str, half: Any, sizes: tuple[i
         twins.growth(data, groups, sizes, out)
     else:
         twins.folder(data, groups, out)
+
+
+@main.command("coverage")
+@click.option("--model", type=_PATH, help="Model folder; synthetic groups where it is left out.")
+@click.option("--data", type=_PATH, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, help="The run's split.csv.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/coverage.json"))
+def coverage_command(**options: Any) -> None:
+    """Prediction sets: how often they hold the true class, over 20 random halves of the groups."""
+    from benchmarks import coverage
+
+    coverage.measure(**options)
+
+
+@main.command("collection")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, required=True, help="The run's split.csv.")
+@click.option("--shifted", type=_PATH, multiple=True, help="Folder of brain MRI from another source.")
+@click.option("--rounds", default=200, help="Batches of each size.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/collection.json"))
+def collection_command(**options: Any) -> None:
+    """The alarm for a whole collection: how often it rings, for the model's own kind and for others."""
+    from benchmarks import collection
+
+    collection.measure(**options)
+
+
+@main.command("rejection")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--data", type=_PATH, required=True, help="Folder of labelled images.")
+@click.option("--split", type=_PATH, required=True, help="The run's split.csv.")
+@click.option("--shifted", type=_PATH, multiple=True, help="Folder or file of brain MRI from another source.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/rejection.json"))
+def rejection_command(**options: Any) -> None:
+    """Scores that tell what is no brain MRI: how much of it is rejected where 95% of brain MRI pass."""
+    from benchmarks import rejection
+
+    rejection.measure(**options)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from PIL import Image
 from neurodense.inference.card import Card
 from neurodense.inference.explain import enlarge, evidence
 from neurodense.inference.predictor import Predictor
+from neurodense.inference.scaling import calibrated
 from neurodense.training.network import Network
 from neurodense.training.weights import read_state
 
@@ -79,7 +80,7 @@ def _sized(grids: Floats, size: int, how: Image.Resampling = Image.Resampling.BI
 
 def _against_mean(graph: Graph, pixels: Floats, classes: Classes) -> Floats:
     """What `neurodense.inference.explain` does."""
-    grids = _of(evidence(graph.maps(pixels), graph.predictor.card.temperature), classes)
+    grids = _of(evidence(calibrated(graph.predictor.card, graph.maps(pixels)).astype(np.float32)), classes)
     return np.stack([enlarge(grid, pixels.shape[2:]) for grid in grids])
 
 

@@ -14,7 +14,7 @@ from neurodense.inference import overlay
 from neurodense.inference.card import read_card, write_card
 from neurodense.inference.colourmap import colours
 from neurodense.inference.explain import Explanation, enlarge, evidence
-from neurodense.inference.predictor import Prediction
+from neurodense.inference.prediction import Prediction
 from neurodense.notice import NOTICE
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.scan import Scan
@@ -46,11 +46,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_the_means_of_the_evidence_are_the_probabilities() -> None:
     maps = np.random.default_rng(0).normal(0, 3, (5, 4, 3, 3)).astype(np.float32)
-    found = evidence(maps, temperature=1.7)
-    np.testing.assert_allclose(softmax(found.mean((2, 3))), softmax(maps.mean((2, 3)) / 1.7), atol=1e-6)
+    found = evidence(maps)
+    np.testing.assert_allclose(softmax(found.mean((2, 3))), softmax(maps.mean((2, 3))), atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 0, atol=1e-5)
     common = np.random.default_rng(1).normal(0, 3, (5, 1, 3, 3)).astype(np.float32)
-    np.testing.assert_allclose(evidence(maps + common, 1.7), found, atol=1e-5)
+    np.testing.assert_allclose(evidence(maps + common), found, atol=1e-5)
 
 
 def test_it_is_grad_cam_up_to_a_factor_and_the_bias(finished_run: Path, predictor: Predictor, phantoms: Path) -> None:
@@ -69,7 +69,7 @@ def test_it_is_grad_cam_up_to_a_factor_and_the_bias(finished_run: Path, predicto
     files = sorted(phantoms.rglob("*.png"))[::5]
     pixels = np.stack([predictor.card.preprocess(read_scan(path)) for path in files])
     graph = predictor.outputs(pixels)
-    ours = evidence(graph.activation_maps, predictor.card.temperature)
+    ours = evidence(graph.activation_maps)
     bias = network.classifier[1].bias.detach().numpy()
     last = STEPS.index("pool")
     for index in range(classes):

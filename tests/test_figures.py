@@ -40,13 +40,13 @@ def history_of(*stages, kept=1):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures as matplotlib holds them, by file name, as well as written."""
-    caught, save = {}, figures._save
+    caught, save = {}, figures.save
 
     def catch(figure, path):
         caught[path.name] = figure
         save(figure, path)
 
-    monkeypatch.setattr(figures, "_save", catch)
+    monkeypatch.setattr(figures, "save", catch)
     return caught
 
 

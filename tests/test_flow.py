@@ -3,9 +3,11 @@
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ torch = pytest.importorskip("torch")
 
 import neurodense
 from neurodense.data.split_table import read_split
+from neurodense.evaluation.intervals import intervals
+from neurodense.evaluation.predictions import read_predictions
 from neurodense.inference.card import read_card
-from neurodense.inference.predictor import Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import Predictor
+from neurodense.inference.table import csv_columns
 from neurodense.scans.read import read_scan
 from neurodense.training.network import Network
 from neurodense.training.weights import read_state
@@ -29,6 +35,7 @@ def test_a_run_folder_holds_what_it_promises(finished_run: Path) -> None:
         "model/model.safetensors", "model/model.onnx", "model/card.json", "model/README.md",
         "evaluation/metrics.json", "evaluation/predictions.csv", "evaluation/curves.png",
         "evaluation/confusion-counts.png", "evaluation/confusion-shares.png", "report/index.html",
+        "evaluation/decision-curve.csv", "evaluation/decision-curve.png",
     } <= files  # fmt: skip
     left = [name for name in files if name.split("/")[-1].startswith(".") and name != ".lock"]
     assert not left, "no temporary is left"
@@ -54,6 +61,45 @@ def test_the_card_tells_the_truth(finished_run: Path, phantoms: Path) -> None:
         for key, value in json.loads((finished_run / "evaluation" / "metrics.json").read_text()).items()
         if key != "unreadable"
     }
+
+
+def test_the_figures_of_a_run_have_intervals_and_operating_points(finished_run: Path) -> None:
+    card = read_card(finished_run / "model")
+    assert card.metrics is not None
+    found = card.metrics["intervals"]
+    predictions = read_predictions(finished_run / "evaluation" / "predictions.csv")
+    assert predictions.groups is not None
+    assert (found["drawn"], found["units"]) == ("groups", len(set(predictions.groups)))
+    assert {name: tuple(row) for name, row in found["figures"].items()} == intervals(predictions).bounds
+    assert card.thresholds is not None
+    assert card.thresholds.images == sum(card.data.counts["validation"].values())
+    assert card.metrics["operating"]["healthy"] == "notumor"
+    first = card.metrics["operating"]["points"][0]
+    assert (first["finding"], first["aimed"]) == ("any class but notumor", 0.9)
+    assert first["threshold"] == card.thresholds.of_any_other["notumor"][0]
+    low, high = found["figures"]["accuracy"]
+    said = f"{card.metrics['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+    assert said in (finished_run / "report" / "index.html").read_text(encoding="utf-8")
+    assert said in (finished_run / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_from_before_intervals_loads_and_evaluates(finished_run: Path, phantoms: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(finished_run / "model", model)
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    del card["thresholds"]
+    for name in ("intervals", "operating", "mcc", "kappa", "brier", "ece", "balanced_accuracy"):
+        del card["metrics"][name]
+    (model / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    where: dict[str, Any] = {"split": finished_run / "split.csv", "part": "test"}
+    older = neurodense.evaluate(phantoms, model, **where)
+    assert older.as_dict()["operating"] is None
+    assert older.decision is not None
+    newer = neurodense.evaluate(phantoms, finished_run / "model", healthy="glioma", **where)
+    assert newer.intervals == older.intervals
+    assert newer.operating[0].finding == "any class but glioma"
+    with pytest.raises(neurodense.DataError, match="the healthy class is 'nothing'"):
+        neurodense.evaluate(phantoms, model, healthy="nothing", **where)
 
 
 def test_the_card_follows_its_written_schema() -> None:
@@ -124,7 +170,7 @@ def test_predict_csv_and_table(finished_run: Path, phantoms: Path, command: list
     ).stdout
     rows = list(csv.DictReader(out.splitlines()))
     assert len(rows) == 40
-    assert ",".join(rows[0]) == "source,slices,label,p:glioma,p:meningioma,p:notumor,p:pituitary,error"
+    assert list(rows[0]) == csv_columns(("glioma", "meningioma", "notumor", "pituitary"))
     table = subprocess.run(
         [*command, "predict", str(phantoms / "glioma"), "--model", model], capture_output=True, text=True, check=True
     ).stdout
@@ -174,7 +220,9 @@ def test_without_matplotlib_the_numbers_are_written_and_the_extra_named(
     code = f"import sys; sys.modules['matplotlib'] = None; sys.argv = {words}\nfrom neurodense.cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'neurodense[report]'" in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json", "predictions.csv", "decision-curve.csv"
+    }  # fmt: skip
 
 
 def test_evaluate_goes_on_past_a_bad_file_and_says_so(
@@ -214,8 +262,6 @@ def test_synthetic_is_said_wherever_it_shows(finished_run: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["no card", "no graph", "other graph", "newer", "not json", "not onnx"])
 def test_a_damaged_model_folder_is_an_error(finished_run: Path, tmp_path: Path, damage: str) -> None:
-    import shutil
-
     model = tmp_path / "model"
     shutil.copytree(finished_run / "model", model)
     card = json.loads((model / "card.json").read_text())

@@ -23,6 +23,8 @@ import neurodense
 from neurodense.cli import cli
 from neurodense.data.split import PARTS
 from neurodense.errors import DataError, RunError
+from neurodense.evaluation.intervals import intervals
+from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.predictions import read_predictions
 from neurodense.inference.card import read_card
 from neurodense.inference.predictor import Predictor
@@ -145,12 +147,14 @@ def test_the_figures_are_those_of_the_predictions(folds: tuple[Path, list[str]])
         assert row["pooled"] == pytest.approx(score(pooled), abs=1e-12)
         assert row["mean"] == pytest.approx(statistics.fmean(values), abs=1e-12)
         assert row["sd"] == pytest.approx(statistics.stdev(values), abs=1e-12)
-    assert set(written["figures"]) == {
-        "accuracy", "loss", *(f"{a}.{s}" for a in ("macro", "weighted") for s in ("precision", "recall", "f1")),
-        *(f"per_class.{c}.{s}" for c in pooled.labels for s in ("precision", "recall", "f1")),
-    }  # fmt: skip
+    bounds = intervals(pooled).bounds
+    assert set(written["figures"]) == set(measure(pooled.labels, pooled.truth, pooled.probabilities).figures)
+    for name, row in written["figures"].items():
+        assert (tuple(row["interval"]) if row["interval"] else None) == bounds.get(name)
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["accuracy"] == written["figures"]["accuracy"]["pooled"]
+    assert (metrics["intervals"]["drawn"], metrics["intervals"]["units"]) == ("groups", 20)
+    assert {name: tuple(row) for name, row in metrics["intervals"]["figures"].items()} == bounds
     assert "2 models were trained" in (run / "report" / "index.html").read_text(encoding="utf-8")
 
 
@@ -339,7 +343,7 @@ def test_a_source_is_left_out_by_the_command_line(
     assert metrics["macro"]["f1"] == pytest.approx(f1_score(truth, predicted, average="macro", **settings), abs=1e-12)
     recalls = recall_score(truth, predicted, average=None, **settings)
     assert [row["recall"] for row in metrics["per_class"].values()] == pytest.approx(recalls, abs=1e-12)
-    said = " ".join(caveats(sheet, evaluation.metrics))
+    said = " ".join(caveats(sheet, evaluation))
     assert "The test part is one source, source=x" in said
     for name in ("meningioma", "pituitary"):
         assert f"recall of '{name}' is undefined: no image is truly '{name}'" in said

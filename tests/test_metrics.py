@@ -1,7 +1,10 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neurodense.evaluation.metrics import measure
 
@@ -62,6 +65,70 @@ def test_equal_to_scikit_learn(truth, probabilities):
     assert got.confusion_matrix.dtype == np.int64
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 60),
+    n_classes=st.integers(2, 5),
+    sharpness=st.sampled_from([0.5, 3.0, 30.0]),
+    decimals=st.sampled_from([None, 1]),
+)
+def test_every_other_figure_is_that_of_scikit_learn(seed, n, n_classes, sharpness, decimals):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(rng.integers(1, n_classes + 1), size=n)  # some classes may be absent
+    probabilities = softmax(rng, n, n_classes, sharpness)
+    if decimals is not None:  # many ties
+        probabilities = np.round(probabilities, decimals) + 1e-3
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    every, predicted = range(n_classes), probabilities.argmax(axis=1)
+    got = measure([f"class {i}" for i in every], truth, probabilities)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scikit-learn, about what is undefined: asserted below
+        wanted = {
+            "balanced_accuracy": sklearn.balanced_accuracy_score(truth, predicted),
+            "mcc": sklearn.matthews_corrcoef(truth, predicted),
+            "kappa": np.nan_to_num(sklearn.cohen_kappa_score(truth, predicted, labels=every)),
+            "brier": sklearn.brier_score_loss(truth, probabilities, labels=every, scale_by_half=False),
+        }
+        areas = []
+        for c, scores in enumerate(got.per_class.values()):
+            positive, score = truth == c, probabilities[:, c]
+            n_positive = int(positive.sum())
+            auroc = sklearn.roc_auc_score(positive, score) if 0 < n_positive < n else None
+            auprc = sklearn.average_precision_score(positive, score) if n_positive else None
+            areas.append((auroc, auprc))
+            assert (scores.auroc is None) == (auroc is None)
+            assert (scores.auprc is None) == (auprc is None)
+            assert scores.auroc == (auroc if auroc is None else pytest.approx(auroc, abs=1e-12))
+            assert scores.auprc == (auprc if auprc is None else pytest.approx(auprc, abs=1e-12))
+            negative = ~positive
+            specificity = sklearn.recall_score(negative, predicted != c, zero_division=0)
+            assert scores.specificity == pytest.approx(specificity if negative.any() else 0, abs=1e-12)
+    for name, value in wanted.items():
+        assert getattr(got, name) == pytest.approx(value, abs=1e-12), name
+    for mean, column in ((got.macro.auroc, 0), (got.macro.auprc, 1)):
+        known = [row[column] for row in areas if row[column] is not None]
+        assert mean == (pytest.approx(np.mean(known), abs=1e-12) if known else None)
+    if got.macro.auroc is not None and len(set(truth.tolist())) == n_classes > 2:
+        whole = sklearn.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro", labels=every)
+        assert got.macro.auroc == pytest.approx(whole, abs=1e-12)
+
+
+def test_calibration_error_by_hand():
+    """Ten images at 0.7, of which five are right; ten at 0.95, of which nine are: (10 x 0.2 + 10 x 0.05) / 20."""
+    confidence = np.repeat([0.7, 0.95], 10)
+    right = np.concatenate([np.arange(10) < 5, np.arange(10) < 9])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    got = measure("ab", np.where(right, 0, 1), probabilities)
+    assert got.ece == pytest.approx(0.125, abs=1e-12)
+    # The bins are closed above: 2/15 x 5 = 2/3 falls into the bin that ends there, with 0.62.
+    two_thirds = np.array([[2 / 3, 1 / 3], [0.62, 0.38]])
+    assert measure("ab", np.array([1, 0]), two_thirds).ece == pytest.approx(abs(-2 / 3 + 0.38) / 2, abs=1e-12)
+    assert measure("ab", np.array([0, 1]), np.eye(2)).ece == 0
+
+
 def test_published_result():
     got = measure(LABELS, *from_confusion(PUBLISHED))
     np.testing.assert_array_equal(got.confusion_matrix, PUBLISHED)
@@ -92,21 +159,40 @@ def test_undefined_scores_are_named():
         "precision of 'pituitary' is undefined: nothing was predicted as 'pituitary'; 0 is used",
         "recall of 'pituitary' is undefined: no image is truly 'pituitary'; 0 is used",
         "F1 of 'pituitary' is undefined: 'pituitary' is neither true nor predicted; 0 is used",
+        "AUROC of 'notumor', 'pituitary' is undefined: it takes images of the class and of others; left out",
+        "the Matthews correlation is undefined: all images are, or are called, one class; 0 is used",
     )
+    one = measure("ab", np.array([0, 0]), np.array([[0.9, 0.1], [0.6, 0.4]]))
+    assert "specificity of 'a' is undefined: every image is truly 'a'; 0 is used" in one.undefined
+    assert "Cohen's kappa is undefined: all images are, and are called, one class; 0 is used" in one.undefined
+    assert one.kappa == one.mcc == one.per_class["a"].specificity == 0
+    assert one.macro.auroc is None
+    assert one.macro.auprc == one.per_class["a"].auprc == 1
 
 
 def test_as_dict_is_json():
     metrics = measure(LABELS, *from_confusion(PUBLISHED))
     got = json.loads(json.dumps(metrics.as_dict(), allow_nan=False))
-    assert list(got) == ["n", "loss", "accuracy", "macro", "weighted", "per_class", "confusion_matrix", "undefined"]
-    assert got["macro"].keys() == got["weighted"].keys() == {"precision", "recall", "f1"}
+    assert list(got) == [
+        "n", "loss", "accuracy", "balanced_accuracy", "mcc", "kappa", "brier", "ece", "macro", "weighted", "per_class",
+        "confusion_matrix", "undefined",
+    ]  # fmt: skip
+    assert got["weighted"].keys() == {"precision", "recall", "f1"}
+    assert got["macro"].keys() == {"precision", "recall", "f1", "specificity", "auroc", "auprc"}
     assert list(got["per_class"]) == list(LABELS)
-    assert got["per_class"]["glioma"] == {
+    glioma = got["per_class"]["glioma"]
+    assert {name: glioma[name] for name in ("precision", "recall", "f1", "specificity", "support")} == {
         "precision": 711 / 723,
         "recall": 711 / 751,
         "f1": 1422 / (723 + 751),
+        "specificity": 1351 / 1363,
         "support": 751,
     }
+    flat = metrics.figures
+    assert flat["accuracy"] == got["accuracy"]
+    assert flat["per_class.glioma.auroc"] == glioma["auroc"]
+    assert flat["macro.specificity"] == got["macro"]["specificity"]
+    assert len(flat) == 7 + 6 + 3 + 4 * 6
     assert got["confusion_matrix"] == {
         "labels": list(LABELS),
         "counts": PUBLISHED.tolist(),

@@ -74,9 +74,9 @@ def test_version_is_said_once() -> None:
 
 def test_help_names_every_command_and_the_notice() -> None:
     out = run("--help").stdout
-    assert all(name in out for name in ("train", "audit", "evaluate", "predict", "recipes", "demo"))
+    assert all(name in out for name in ("train", "audit", "evaluate", "compare", "predict", "recipes", "demo"))
     assert "not a medical device" in out
-    for name in ("train", "audit", "evaluate", "predict", "recipes", "demo"):
+    for name in ("train", "audit", "evaluate", "compare", "predict", "recipes", "demo"):
         assert run(name, "--help").returncode == 0
 
 
@@ -97,6 +97,8 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["predict", "x.nii", "--model", "nowhere", "--slices", "some"], ["allowed are brain, all, middle, every:N"]),
         (["evaluate", "x", "--model", "nowhere"], ["card.json"]),
         (["evaluate", "x", "--model", "nowhere", "--slices", "range:9-2"], ["range:A-B needs 1 <= A <= B"]),
+        (["compare", "x", "--model", "y"], ["--model must be given twice", "Got 1"]),
+        (["compare", "x", "--model", "y", "--model", "z"], ["card.json"]),
         (["audit"], ["DATA"]),
         (["audit", "nowhere"], ["nowhere does not exist", "one sub-folder a class"]),
         (["recipes", "notebok"], ["Did you mean notebook?"]),

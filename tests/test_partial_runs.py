@@ -25,7 +25,8 @@ from neurodense.evaluation.evaluate import evaluate_records
 from neurodense.evaluation.partial import Called, call_partial, calls_as_dict, pool_calls
 from neurodense.evaluation.predictions import write_predictions
 from neurodense.inference.card import read_card
-from neurodense.inference.predictor import Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import Predictor
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training import execute, finish

@@ -2,13 +2,17 @@ import base64
 import html.parser
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from neurodense.errors import MissingExtra
+from neurodense.evaluation.evaluate import Evaluation
 from neurodense.evaluation.metrics import measure
+from neurodense.evaluation.operating import choose_thresholds
+from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.report import write_report
 from neurodense.notice import NOTICE
 
@@ -47,10 +51,11 @@ class Page(html.parser.HTMLParser):
         return [text for name, text in self.texts if name == tag]
 
 
-def metrics_of(matrix, labels):
+def evaluation_of(matrix, labels, **more):
     matrix = np.array(matrix)
     true, predicted = (np.repeat(axis.ravel(), matrix.ravel()) for axis in np.indices(matrix.shape))
-    return measure(labels, true, np.eye(len(matrix))[predicted])
+    predictions = Predictions(tuple(labels), tuple(map(str, range(len(true)))), true, np.eye(len(matrix))[predicted])
+    return Evaluation(predictions, measure(labels, true, predictions.probabilities), (), **more)
 
 
 def epoch(number, kept=False, stage="classifier"):
@@ -66,7 +71,7 @@ def report(tmp_path, **changes):
         "summary": ["The model is right for 37 of 40 images.", "It errs on glioma."],
         "warnings": ["The split is by image."],
         "facts": {"Accuracy": "0.9250", "Images": "40"},
-        "metrics": metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"]),
+        "evaluation": evaluation_of([[8, 2], [1, 29]], ["glioma", "notumor"]),
         "history": [epoch(1), epoch(2, kept=True)],
         "figures": [("Confusion", figure, "8 of 10 glioma are found.")],
         "commands": ["neurodense evaluate runs/7"],
@@ -82,6 +87,7 @@ def test_order_of_the_parts(tmp_path):
     assert page.text("h2") == [
         "Before you rely on it",
         "At a glance",
+        "Scores",
         "Scores of each class",
         "Confusion matrix",
         "Figures",
@@ -96,11 +102,17 @@ def test_order_of_the_parts(tmp_path):
 
 def test_tables(tmp_path):
     _, page = report(tmp_path)
-    assert len(page.all("caption")) == len(page.all("table")) == 3
-    assert all(cell.get("scope") in {"row", "col", "colgroup"} for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table")) == 4
+    assert all(cell.get("scope") in {"row", "col", "colgroup", "rowgroup"} for cell in page.all("th"))
     numbers = page.text("td")
-    assert numbers[:4] == ["0.8889", "0.8000", "0.8421", "10"]
-    assert numbers[16:20] == ["8", "2", "1", "29"]  # after the scores and the averages; rows true
+    low, high = evaluation_of([[8, 2], [1, 29]], ["glioma", "notumor"]).intervals.bounds["accuracy"]
+    assert numbers[:2] == ["0.9250", f"{low:.3f} to {high:.3f}"]
+    place = numbers.index("0.8889")  # the first class follows the ten figures of all images
+    assert numbers[place : place + 3] == ["0.8889", "0.8000", "0.8421"]
+    assert numbers[place + 6] == "10"
+    assert any(re.fullmatch(r"0\.\d{3} to 0\.\d{3}", text) for text in page.text("small"))
+    place = numbers.index("8")
+    assert numbers[place : place + 4] == ["8", "2", "1", "29"]  # rows true
     assert "Macro average" in page.text("th")
     shares = [cell["style"] for cell in page.all("td") if "style" in cell]
     assert shares == ["--share: 0.800", "--share: 0.200", "--share: 0.033", "--share: 0.967"]
@@ -140,13 +152,15 @@ def test_text_from_outside_is_escaped(tmp_path):
     figure = tmp_path / "f.png"
     Image.new("RGB", (8, 8)).save(figure)
     quote = f'"{EVIL}'
+    evil = evaluation_of([[3, 0], [1, 0]], [EVIL, "{{ 7 * 7 }}"])
+    evil = replace(evil, thresholds=choose_thresholds(evil.predictions), healthy=EVIL)
     text, page = report(
         tmp_path,
         title=EVIL,
         summary=[EVIL],
         warnings=[EVIL],
         facts={EVIL: EVIL},
-        metrics=metrics_of([[3, 0], [1, 0]], [EVIL, "{{ 7 * 7 }}"]),
+        evaluation=evil,
         history=[epoch(1, stage=EVIL)],
         figures=[(quote, figure, quote)],
         commands=[EVIL],
@@ -160,7 +174,15 @@ def test_text_from_outside_is_escaped(tmp_path):
 
 
 def test_empty_parts_leave_no_heading(tmp_path):
-    empty = {"summary": [], "warnings": [], "facts": {}, "metrics": None, "history": [], "figures": [], "commands": []}
+    empty = {
+        "summary": [],
+        "warnings": [],
+        "facts": {},
+        "evaluation": None,
+        "history": [],
+        "figures": [],
+        "commands": [],
+    }
     text, page = report(tmp_path, **empty)
     assert page.text("h1") == ["Run 7"]
     assert page.text("h2") == []
@@ -169,8 +191,21 @@ def test_empty_parts_leave_no_heading(tmp_path):
 
 
 def test_undefined_scores_are_said(tmp_path):
-    _, page = report(tmp_path, metrics=metrics_of([[3, 0], [1, 0]], ["a", "b"]))
+    _, page = report(tmp_path, evaluation=evaluation_of([[3, 0], [1, 0]], ["a", "b"]))
     assert "precision of 'b' is undefined: nothing was predicted as 'b'; 0 is used" in page.text("li")
+
+
+def test_operating_points(tmp_path):
+    evaluation = evaluation_of([[8, 2], [1, 29]], ["glioma", "notumor"])
+    evaluation = replace(evaluation, thresholds=choose_thresholds(evaluation.predictions))
+    _, page = report(tmp_path, evaluation=evaluation)
+    assert "Operating points" in page.text("h2")
+    assert page.text("th").count("glioma") == 3  # scores, operating points, confusion matrix
+    assert any("--healthy NAME" in text for text in page.text("span"))
+    _, page = report(tmp_path, evaluation=replace(evaluation, healthy="notumor"))
+    assert page.text("th").count("any class but notumor") == 1
+    assert not any("--healthy NAME" in text for text in page.text("span"))
+    assert any("chosen on the 40 validation images" in text for text in page.text("span"))
 
 
 def test_language_and_small_screens(tmp_path):

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 import neurodense
 from neurodense.errors import DataError, RunError, WeightsError
-from neurodense.inference.predictor import Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import Predictor
 from neurodense.scans.study import Failure, find_studies
 from neurodense.training import execute
 from neurodense.training.journal import Journal, read_history

@@ -4,20 +4,25 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from neurodense.evaluation.evaluate import Evaluation
 from neurodense.evaluation.metrics import measure
-from neurodense.evaluation.tables import print_metrics
+from neurodense.evaluation.operating import choose_thresholds
+from neurodense.evaluation.predictions import Predictions
+from neurodense.evaluation.tables import print_evaluation
 from neurodense.notice import NOTICE
 
 
-def metrics_of(matrix, labels):
+def metrics_of(matrix, labels, **more):
+    """An evaluation with this confusion matrix."""
     matrix = np.array(matrix)
     true, predicted = (np.repeat(axis.ravel(), matrix.ravel()) for axis in np.indices(matrix.shape))
-    return measure(labels, true, np.eye(len(matrix))[predicted])
+    predictions = Predictions(tuple(labels), tuple(map(str, range(len(true)))), true, np.eye(len(matrix))[predicted])
+    return Evaluation(predictions, measure(labels, true, predictions.probabilities), (), **more)
 
 
-def printed(metrics, width=100, title="Test set", notes=()):
+def printed(evaluation, width=100, title="Test set", notes=()):
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    print_metrics(metrics, console, title, notes)
+    print_evaluation(evaluation, console, title, notes)
     return console.file.getvalue()
 
 
@@ -34,9 +39,26 @@ def test_what_is_printed():
     assert cells(text, "notumor") == [["0.9355", "0.9667", "0.9508", "30"], ["1", "29"]]
     assert cells(text, "macro average") == [["0.9122", "0.8833", "0.8965", "40"]]
     assert cells(text, "weighted average") == [["0.9238", "0.9250", "0.9236", "40"]]
+    low, high = metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"]).intervals.bounds["accuracy"]
+    assert cells(text, "Accuracy") == [["0.9250", f"{low:.3f} to {high:.3f}"]]
+    assert cells(text, "Log loss (nats)")[0][0] == "2.7033"
+    assert "BCa bootstrap over 40 images, 2,000 resamples" in text
+    assert "they are too narrow" in " ".join(text.split())
+    assert "Operating points" not in text
     assert "Confusion matrix: rows true, columns predicted" in text
     assert "- The split is by image." in text
     assert text.rstrip().endswith(NOTICE)
+
+
+def test_operating_points_of_a_tumour_or_of_each_class():
+    evaluation = metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"])
+    thresholds = choose_thresholds(evaluation.predictions)
+    text = printed(metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"], thresholds=thresholds, healthy="notumor"))
+    rows = cells(text, "any class but notumor")
+    assert [row[:2] for row in rows] == [["90%", "0.5000"], ["95%", "0.5000"], ["99%", "–"]]
+    assert rows[0][2].startswith("0.800 (0.")
+    assert rows[2][2:] == ["0.000 (0.000 to 0.308)", "1.000 (0.884 to 1.000)"]
+    assert "any class but" not in printed(metrics_of([[8, 2], [1, 29]], ["glioma", "notumor"], thresholds=thresholds))
 
 
 def test_undefined_scores_are_said():
@@ -65,7 +87,7 @@ def test_a_matrix_that_does_not_fit_is_numbered_then_listed():
     assert "┃    1 ┃    2 ┃" in numbered
     listed = printed(metrics, width=70)
     assert "The 2 largest of 2 kinds of error" in listed
-    assert cells(listed, labels[4])[1:] == [[labels[2], "7"]]
+    assert cells(listed, labels[4]) == [[labels[2], "7"]]  # in the table of scores the name is folded
     assert listed.index(labels[2] + " │      7") < listed.index(labels[5] + " │      3")
     assert "…" not in numbered + listed
 

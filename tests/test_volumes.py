@@ -19,7 +19,8 @@ import neurodense
 from neurodense.errors import DataError
 from neurodense.evaluation.predictions import read_predictions
 from neurodense.inference import pipeline
-from neurodense.inference.predictor import Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import Predictor
 from neurodense.inference.table import print_answers
 from neurodense.scans.scan import Study
 from neurodense.scans.study import Failure, find_studies, read_study

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         ScanError,
         WeightsError,
     )
-    from neurodense.evaluation.evaluate import Evaluation, evaluate, write_evaluation
+    from neurodense.evaluation.compare import Comparison, compare
+    from neurodense.evaluation.evaluate import Evaluation, evaluate
+    from neurodense.evaluation.intervals import Intervals
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.card import Card
     from neurodense.inference.explain import Explanation
-    from neurodense.inference.predictor import Prediction, Predictor
+    from neurodense.inference.prediction import Prediction
+    from neurodense.inference.predictor import Predictor
     from neurodense.scans.preprocess import Preprocess
     from neurodense.scans.read import read_scan
     from neurodense.scans.scan import Scan, Study
@@ -57,14 +60,17 @@ _HOME = {
     "RunError": "errors",
     "ScanError": "errors",
     "WeightsError": "errors",
+    "Comparison": "evaluation.compare",
+    "compare": "evaluation.compare",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
-    "write_evaluation": "evaluation.evaluate",
+    "write_evaluation": "evaluation.write",
+    "Intervals": "evaluation.intervals",
     "Metrics": "evaluation.metrics",
     "measure": "evaluation.metrics",
     "Card": "inference.card",
     "Explanation": "inference.explain",
-    "Prediction": "inference.predictor",
+    "Prediction": "inference.prediction",
     "Predictor": "inference.predictor",
     "Preprocess": "scans.preprocess",
     "read_scan": "scans.read",
@@ -83,11 +89,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Audit", "Audited", "Card", "DataError", "EngineError", "Evaluation", "Explanation", "Failure", "Metrics",
-    "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess", "Recipe",
-    "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit", "evaluate",
-    "find_studies", "load_recipe", "make_demo_data", "measure", "read_scan", "read_study", "recipe_names", "resume",
-    "run_demo", "scan_folder", "train", "write_evaluation",
+    "Audit", "Audited", "Card", "Comparison", "DataError", "EngineError", "Evaluation", "Explanation", "Failure",
+    "Intervals", "Metrics", "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess",
+    "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit",
+    "compare", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure", "read_scan", "read_study",
+    "recipe_names", "resume", "run_demo", "scan_folder", "train", "write_evaluation",
 ]  # fmt: skip
 
 

@@ -38,7 +38,8 @@ def run_demo(out: str | Path, *, seed: int = 0, screen: Screen | None = None) ->
         MissingExtra: The training libraries are not installed.
     """
     from neurodense.data.split_table import read_part
-    from neurodense.inference.predictor import Prediction, Predictor
+    from neurodense.inference.prediction import Prediction
+    from neurodense.inference.predictor import Predictor
     from neurodense.screen import Screen as Screens
     from neurodense.training.run import resume, train
 
@@ -56,8 +57,8 @@ def run_demo(out: str | Path, *, seed: int = 0, screen: Screen | None = None) ->
     first = {record.label: data / record.path for record in reversed(read_part(run / "split.csv", data, "test"))}
     for answer in predictor.predict(first[name] for name in predictor.card.classes):
         if isinstance(answer, Prediction):
-            sure = answer.probabilities[answer.label]
-            screen.say(f"  {Path(answer.source).parent.name}/{Path(answer.source).name}: {answer.label} ({sure:.2f})")
+            sure, said = answer.probabilities[answer.named], answer.verdict if answer.has_verdict else answer.named
+            screen.say(f"  {Path(answer.source).parent.name}/{Path(answer.source).name}: {said} ({sure:.2f})")
     report = run / "report" / "index.html"
     screen.say(f"the report: {report}")
     return report

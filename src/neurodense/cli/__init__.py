@@ -12,6 +12,8 @@ import click
 
 from neurodense import __version__
 from neurodense.cli.audit import audit
+from neurodense.cli.calibrate import calibrate
+from neurodense.cli.compare import compare
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.quantise import quantise
 from neurodense.cli.start import demo, recipes
@@ -31,7 +33,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, predict, quantise, recipes, demo):
+for command in (train, audit, evaluate, compare, predict, quantise, calibrate, recipes, demo):
     cli.add_command(command)
 
 

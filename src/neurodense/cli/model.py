@@ -19,7 +19,11 @@ from neurodense.errors import MissingExtra
 @click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
 @click.option("--split", type=PATH, metavar="CSV", help="path,part: with --part, which images to take.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
-@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient), carried into predictions.csv.")
+@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): intervals resample whole groups.")
+@click.option(
+    "--map", "label_map", type=PATH, metavar="TOML", help="Which folder of DATA is which class; others are left out."
+)
+@click.option("--healthy", metavar="CLASS", help="The class without a tumour; guessed from names such as notumor.")
 @SLICES
 @engine_options(precision="fp32")
 @click.option("--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
@@ -30,12 +34,19 @@ def evaluate(
     split: Path | None,
     part: Any,
     groups: Path | None,
+    label_map: Path | None,
+    healthy: str | None,
     slices: str,
     out: Path | None,
     form: str,
     **engine: Any,
 ) -> None:
-    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are.
+    """Measure MODEL on DATA: one sub-folder a class, named as the model's classes are or as --map says.
+
+    Without --split, DATA is taken for another collection than the model's own, and compared with the model's test part.
+
+    Each figure has a 95% interval by a bootstrap over groups: --groups, or the groups of --split. Thresholds for
+    operating points are those of the model's card.
 
     A volume or a DICOM series counts once, by the softmax of the mean of its slices' logits over the card's
     temperature; slices.csv in --out has a row for each slice.
@@ -43,8 +54,8 @@ def evaluate(
     from rich.console import Console
 
     from neurodense.evaluation.evaluate import evaluate as measure
-    from neurodense.evaluation.evaluate import write_evaluation
-    from neurodense.evaluation.tables import print_metrics
+    from neurodense.evaluation.tables import print_evaluation
+    from neurodense.evaluation.write import write_evaluation
     from neurodense.inference.card import model_notes
     from neurodense.inference.predictor import MANY, Predictor
     from neurodense.scans.slices import Slices
@@ -52,16 +63,17 @@ def evaluate(
 
     chosen = Slices.parse(slices)
     screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, **engine)
-    result = measure(data, predictor, split=split, part=part, groups=groups, slices=chosen, screen=screen)
+    result = measure(
+        data, predictor, split=split, part=part, groups=groups, map=label_map, healthy=healthy, slices=chosen,
+        screen=screen,
+    )  # fmt: skip
     where = f"{data.resolve().name}{f', {part} part' if part else ''}"
     title = f"{where}, model {predictor.card.name}, {predictor.precision}"
-    notes = [*result.notes, *model_notes(predictor.card)]
     note = "trained on synthetic images" if predictor.card.data.synthetic else ""
     if form == "json":
-        unread = [failure.as_dict() for failure in result.failures]
-        click.echo(json.dumps({**result.metrics.as_dict(), "unreadable": unread}, ensure_ascii=False))
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
     else:
-        print_metrics(result.metrics, Console(highlight=False), title, notes)
+        print_evaluation(result, Console(highlight=False), title, model_notes(predictor.card))
     for failure in result.failures:
         screen.warn(f"left out: {failure.message}")
     if out is not None:
@@ -78,10 +90,27 @@ def evaluate(
 @click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
 @SLICES
 @engine_options(precision="auto")
+@click.option(
+    "--error",
+    type=click.Choice(["0.05", "0.1", "0.2"]),
+    help="How often the true class may be missing from an answer's prediction set; 0.1 if the model can promise that.",
+)
 @click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | None, form: str, **engine: Any) -> None:
+def predict(
+    inputs: tuple[Path, ...],
+    model: Path,
+    slices: str,
+    error: str | None,
+    explain: Path | None,
+    form: str,
+    **engine: Any,
+) -> None:
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
+
+    A calibrated model may also say that it is uncertain between several classes, that none fits, or that an image does
+    not look like those that it knows; --error sets how careful it is. Below the table of ten images or more stands
+    whether, taken together, they are like those that it was validated on.
 
     Images are PNG, JPEG and the like, or single DICOM files. A study is a NIfTI volume, a DICOM file of several
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
@@ -92,14 +121,15 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
     from rich.console import Console
 
     from neurodense.inference.predictor import MANY, Predictor
-    from neurodense.inference.table import print_answers
+    from neurodense.inference.table import csv_columns, csv_row, print_answers
     from neurodense.scans.slices import Slices
     from neurodense.scans.study import Failure, find_studies
 
     chosen = Slices.parse(slices)
     found = find_studies(inputs)
     cache = user_cache_path("neurodense", appauthor=False) / "openvino"
-    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, **engine)
+    promised = None if error is None else float(error)
+    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, error=promised, **engine)
     if explain is None:
         answers = predictor.predict(found, chosen)
     else:
@@ -108,22 +138,20 @@ def predict(inputs: tuple[Path, ...], model: Path, slices: str, explain: Path | 
         answers = write_overlays(predictor.explained(found, chosen), explain)
     failed = 0
     if form == "table":
-        failed = print_answers(list(answers), predictor.card, Console(highlight=False))
+        said = list(answers)
+        shift = predictor.shift([one for one in said if not isinstance(one, Failure)])
+        failed = print_answers(said, predictor.card, Console(highlight=False), shift)
     else:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        classes = predictor.card.classes
+        writer = csv.DictWriter(sys.stdout, csv_columns(predictor.card.classes), restval="", lineterminator="\n")
         if form == "csv":
-            writer.writerow(("source", "slices", "label", *(f"p:{name}" for name in classes), "error"))
+            writer.writeheader()
         for answer in answers:
             failed += isinstance(answer, Failure)
             if form == "json":
                 click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
             elif isinstance(answer, Failure):
-                writer.writerow((answer.source, "", "", *("" for _ in classes), answer.message))
+                writer.writerow({"source": answer.source, "error": answer.message})
             else:
-                for row in (*answer.slices, answer):
-                    writer.writerow(
-                        (row.source, len(row.slices) or "", row.label, *map(repr, row.probabilities.values()), "")
-                    )
+                writer.writerows(map(csv_row, (*answer.slices, answer)))
     if failed:
         sys.exit(1)

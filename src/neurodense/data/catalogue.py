@@ -143,8 +143,8 @@ def scan_folder(
     return Catalogue(root, classes, in_order(records), tuple(unreadable), sum(other.values()), _is_synthetic(root))
 
 
-def class_folders(root: Path) -> tuple[str, ...]:
-    """Names of the class folders of `root`, sorted as `ImageFolder` sorts them.
+def class_folders(root: Path, fewest: int = 2) -> tuple[str, ...]:
+    """Names of the class folders of `root`, `fewest` at least, sorted as `ImageFolder` sorts them.
 
     Raises:
         DataError: As `scan_folder` describes it, for all that can be seen without opening an image.
@@ -155,7 +155,7 @@ def class_folders(root: Path) -> tuple[str, ...]:
             "Give a folder with one sub-folder a class, e.g. DATA/glioma, DATA/notumor.",
         )
     names, others = _visible(root)
-    if len(names) < 2:
+    if len(names) < fewest:
         inner = _visible(root / names[0])[0] if names else []
         found = f"one class folder, {names[0]!r}," if names else f"no sub-folder ({len(others):,} files)"
         raise DataError(

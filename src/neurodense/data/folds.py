@@ -48,7 +48,8 @@ def fold_records(
     for attempt in range(_ATTEMPTS):
         salt = f"{seed}.{attempt}" if attempt else f"{seed}"
         splits: list[Split] = []
-        for number, tested in enumerate(deal(catalogue.records, folds, f"{salt}:folds", largest_first=not attempt), 1):
+        dealt = deal(catalogue.records, folds, f"{salt}:folds", largest_first=not attempt)
+        for number, tested in enumerate(dealt, 1):
             train, validation = carve(
                 [record for record in catalogue.records if record.group not in tested],
                 f"{salt}:fold {number}:validation",
@@ -86,7 +87,7 @@ def train_on_all(catalogue: Catalogue, seed: int, validation_share: float = VALI
     )
 
 
-def deal(records: Sequence[Record], folds: int, salt: str, *, largest_first: bool) -> list[set[str]]:
+def deal(records: Sequence[Record], folds: int, salt: str, *, largest_first: bool = True) -> list[set[str]]:
     """The groups of each fold: as many images of each label in each, as near as whole groups allow."""
     held = held_by(records)
     total = Counter(record.label for record in records)

@@ -130,3 +130,9 @@ def partial_folders(given: Given, classes: Sequence[str], data: Path) -> tuple[P
                 "Rename one.",
             )
     return tuple(found)
+
+
+def either(classes: Sequence[str]) -> str:
+    """Class names as a sentence has them: glioma, meningioma or pituitary."""
+    *first, last = classes
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,32 +1,40 @@
-"""A model on labelled images: predictions, metrics, and the folder of files that shows them."""
+"""A model on labelled images: predictions, and all that is measured on them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neurodense import atomic
-from neurodense.data.catalogue import Record
+from neurodense.data.catalogue import Catalogue, Record
+from neurodense.data.groups import apply_groups, read_groups
+from neurodense.data.label_map import LabelMap, as_named, read_map
 from neurodense.data.split import PARTS, Part
 from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
-from neurodense.evaluation.figures import confusion_figure, curves_figure
+from neurodense.evaluation.bootstrap import Floats
+from neurodense.evaluation.certainty import Certainty, certainty
+from neurodense.evaluation.decision import DecisionCurve, decision_curve
+from neurodense.evaluation.drop import Drop, drops
+from neurodense.evaluation.intervals import Intervals, intervals
 from neurodense.evaluation.metrics import Metrics, measure
-from neurodense.evaluation.predictions import Predictions, write_predictions
+from neurodense.evaluation.operating import OperatingPoint, healthy_class, operating_points
+from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.studies import group_studies, labelled_studies
+from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
-from neurodense.inference.predictor import MANY, Prediction, Predictor
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.predictor import MANY, Predictor
+from neurodense.inference.shift import Shift
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
-
-Figure = tuple[str, Path, str]
-"""Caption, PNG file, text for those who cannot see it."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +46,83 @@ class Evaluation:
         metrics: Measured on them: a volume counts once, since not every slice of it need show what it is labelled.
         failures: Images that could not be read, which are in neither.
         slices: One row for each slice that was looked at, with its study as its group; None where all were images.
+        thresholds: Those of the model's card, for operating points.
+        healthy: The class without a tumour, for operating points and the decision curve; None where it is not known.
+        certainty: Calibration, prediction sets and rejection; None where the model was never calibrated.
+        shift: How far the images, taken together, are from the model's validation part; None where that is not known.
+        left_out: Class folder that the map does not name -> images and studies in it.
+        inside: The metrics of the model's card, where these are other data than its own.
     """
 
     predictions: Predictions
     metrics: Metrics
     failures: tuple[Failure, ...]
     slices: Predictions | None = None
+    thresholds: Thresholds | None = None
+    healthy: str | None = None
+    certainty: Certainty | None = None
+    shift: Shift | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    inside: Mapping[str, Any] | None = None
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Of every figure of the metrics, by a bootstrap over groups. Computed when first asked for."""
+        return intervals(self.predictions)
+
+    @cached_property
+    def operating(self) -> list[OperatingPoint]:
+        """What the thresholds of the card find; empty where it has none."""
+        return operating_points(self.predictions, self.thresholds, self.healthy) if self.thresholds else []
+
+    @cached_property
+    def decision(self) -> DecisionCurve | None:
+        """The decision curve for a tumour; None where no healthy class is known, or all images or none show one."""
+        if self.healthy is None or not 0 < self.metrics.per_class[self.healthy].support < self.metrics.n:
+            return None
+        return decision_curve(self.predictions, self.healthy)
+
+    @cached_property
+    def drops(self) -> list[Drop]:
+        """What is lost against the model's own test part; empty where these are its own data."""
+        return drops(self.inside, self.metrics, self.intervals) if self.inside else []
+
+    def spoken(self, name: str) -> str:
+        """A figure with its interval, by its dotted name: "0.912 (0.870 to 0.951)"."""
+        return self.intervals.spoken(name, self.metrics.figures[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as metrics.json has it."""
+        return {
+            **self.metrics.as_dict(),
+            "intervals": self.intervals.as_dict(),
+            "operating": None
+            if self.thresholds is None
+            else {
+                "healthy": self.healthy,
+                "validation_images": self.thresholds.images,
+                "points": [point.as_dict() for point in self.operating],
+            },
+            "certainty": self.certainty and self.certainty.as_dict(),
+            "shift": self.shift and self.shift.as_dict(),
+            "drops": [drop.as_dict() for drop in self.drops],
+            "left_out": dict(self.left_out),
+            "unreadable": [failure.as_dict() for failure in self.failures],
+        }
 
     @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
-        if self.slices is None:
-            return []
-        studies = len({source.rpartition("#")[0] for source in self.slices.sources})
-        return [f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}"]
+        said = [*self.intervals.notes, *self.intervals.warnings]
+        if self.slices is not None:
+            studies = len({source.rpartition("#")[0] for source in self.slices.sources})
+            said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
+        if self.left_out:
+            folders = ", ".join(f"{name} ({count:,})" for name, count in self.left_out.items())
+            said.append(f"Left out, since the map does not name them: {folders}.")
+        if self.shift is not None:
+            said.append(self.shift.sentence)
+        return said + (self.certainty.sentences() if self.certainty else [])
 
 
 def evaluate(
@@ -61,23 +132,28 @@ def evaluate(
     split: str | Path | None = None,
     part: Part | None = None,
     groups: str | Path | None = None,
+    map: str | Path | None = None,  # noqa: A002  (as the command line has it)
+    healthy: str | None = None,
     slices: Slices | str = "brain",
     screen: Screen | None = None,
 ) -> Evaluation:
     """Measure a model on a folder of images or studies, one sub-folder a class, or on one part of a split of it.
 
     Args:
-        data: The folder. Its class folders must be classes of the model; a class may be absent.
+        data: The folder. Its class folders must be classes of the model, or named in `map`; a class may be absent.
         model: A model folder, which is run in fp32, or a loaded one.
-        split: CSV of path and part, such as a run's split.csv.
+        split: CSV of path and part, such as a run's split.csv. Without it these are taken for other data than the
+            model's own, and compared with the test part in its card.
         part: train, validation or test: which rows of `split` to take; needs `split`.
-        groups: CSV of path and group or patient, carried into the predictions; `split` has its own column for them.
-            A series may be listed by its folder or by its files.
+        groups: CSV of path and group or patient, of which intervals draw whole groups; where None, the column of
+            `split`. A series may be listed by its folder or by its files.
+        map: TOML file that says which folder is which class; see `data/label_map.py`. Others are left out.
+        healthy: The class without a tumour, where its name does not say so.
         slices: Which slices of a volume are looked at; see `scans/slices.py`.
         screen: Told what happens; None is quiet.
 
     Raises:
-        DataError: The folder, the table, a class name or `slices` is not as it must be.
+        DataError: The folder, a table, the map, a class name or `slices` is not as it must be.
         ModelError: The model folder is not one.
     """
     if part is not None and part not in PARTS:
@@ -87,41 +163,53 @@ def evaluate(
     slices = Slices.parse(slices) if isinstance(slices, str) else slices
     screen = screen or Screen()
     predictor = model if isinstance(model, Predictor) else Predictor(model, precision="fp32", streams=MANY)
+    classes = predictor.card.classes
+    labels = as_named(classes) if map is None else read_map(map, classes)
+    healthy = healthy_class(labels.names, healthy)
     lost: list[Failure] = []
     if split is not None and part is not None:
         records: Sequence[Record] = read_part(split, data, part)
+        if groups is not None:
+            records = apply_groups(Catalogue(Path(data), (), tuple(records)), read_groups(groups))[0].records
         inputs: Sequence[Input] = [Path(data) / record.path for record in records]
     else:
-        studies, lost = labelled_studies(Path(data))
+        studies, lost = labelled_studies(Path(data), fewest=2 if map is None else 1)
         records = group_studies(Path(data), studies, groups)
         inputs = [item for _, item in studies]
-    known = predictor.card.classes
-    if foreign := sorted({record.label for record in records} - set(known)):
+    left_out = Counter(record.label for record in records if labels.index(record.label) is None)
+    if left_out and (map is None or left_out.total() == len(records)):
+        there, wanted = (", ".join(repr(name) for name in sorted(names)) for names in (left_out, labels.of_folder))
         raise DataError(
-            f"Class folders {', '.join(map(repr, foreign))} of {data} are no classes of the model; "
-            f"it knows {', '.join(map(repr, known))}.",
-            "Rename the folders to the model's classes, or move these away.",
+            f"Class folders {there} of {data} are {'not in the map' if map else 'no classes of the model'}; "
+            f"it knows {wanted}.",
+            "Say which is which, in a file:  neurodense evaluate DATA --model MODEL --map other.toml",
         )
-    return _evaluate(predictor, records, inputs, lost, slices, screen)
+    kept = [pair for pair in zip(records, inputs, strict=True) if pair[0].label not in left_out]
+    found = _evaluate(predictor, labels, kept, healthy, slices, screen, lost)
+    return replace(found, left_out=left_out, inside=predictor.card.metrics if split is None else None)
 
 
 def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:
     """Measure a model on records whose paths are relative to `root`."""
-    return _evaluate(predictor, records, [root / record.path for record in records], [], Slices(), screen)
+    classes = predictor.card.classes
+    pairs = [(record, root / record.path) for record in records]
+    return _evaluate(predictor, as_named(classes), pairs, healthy_class(classes), Slices(), screen)
 
 
 def _evaluate(
     predictor: Predictor,
-    records: Sequence[Record],
-    inputs: Sequence[Input],
-    lost: Sequence[Failure],
+    labels: LabelMap,
+    records: Sequence[tuple[Record, Input]],
+    healthy: str | None,
     slices: Slices,
     screen: Screen,
+    lost: Sequence[Failure] = (),
 ) -> Evaluation:
     rows: list[tuple[Record, Prediction]] = []
     failures = list(lost)
     with screen.bar("evaluating", len(records), "images") as bar:
-        for record, answer in zip(records, predictor.predict(inputs, slices), strict=True):
+        answers = predictor.predict([item for _, item in records], slices)
+        for (record, _), answer in zip(records, answers, strict=True):
             bar.advance()
             if isinstance(answer, Failure):
                 failures.append(Failure(record.path, answer.type, answer.message))
@@ -129,74 +217,45 @@ def _evaluate(
                 rows.append((record, answer))
     if not rows:
         raise DataError(f"None of the {len(failures)} images could be read; the first says: {failures[0].message}")
-    classes = predictor.card.classes
     grouped = any(record.group != record.path for record, _ in rows)
-    predictions = _table(classes, [(record.path, record, answer) for record, answer in rows], grouped)
+    predictions = _table(labels, [(record.path, record, answer) for record, answer in rows], grouped)
     each = [
         (record.path + one.source.removeprefix(answer.source), record, one)
         for record, answer in rows
         for one in answer.slices
     ]
+    said = [answer for _, answer in rows]
+    known = [answer.in_distribution for answer in said]
     return Evaluation(
         predictions,
-        measure(classes, predictions.truth, predictions.probabilities),
+        measure(predictions.labels, predictions.truth, predictions.probabilities),
         tuple(failures),
-        _table(classes, each, grouped=True) if each else None,
+        slices=_table(labels, each, grouped=True) if each else None,
+        thresholds=predictor.card.thresholds,
+        healthy=healthy,
+        certainty=certainty(
+            predictor.card,
+            predictions,
+            before=np.array([answer.uncalibrated for answer in said]) @ labels.merged,
+            rows=_probabilities(said),
+            known=None if None in known else np.array(known, dtype=bool),
+            merged=labels.merged,
+        ),
+        shift=predictor.shift(said, predictions.groups),
     )
 
 
-def _table(classes: tuple[str, ...], rows: Sequence[tuple[str, Record, Prediction]], grouped: bool) -> Predictions:
+def _table(labels: LabelMap, rows: Sequence[tuple[str, Record, Prediction]], grouped: bool) -> Predictions:
     """Rows of source, record and answer as a table."""
     return Predictions(
-        labels=classes,
+        labels=labels.names,
         sources=tuple(source for source, _, _ in rows),
-        truth=np.array([classes.index(record.label) for _, record, _ in rows], dtype=np.int64),
-        probabilities=np.array([[answer.probabilities[name] for name in classes] for _, _, answer in rows]),
+        truth=np.array([labels.index(record.label) for _, record, _ in rows], dtype=np.int64),
+        probabilities=_probabilities([answer for _, _, answer in rows]) @ labels.merged,
         groups=tuple(record.group for _, record, _ in rows) if grouped else None,
     )
 
 
-def write_evaluation(
-    evaluation: Evaluation, out: str | Path, *, subject: str, note: str = "", history: Sequence[Mapping[str, Any]] = ()
-) -> list[Figure]:
-    """Write metrics.json, predictions.csv, slices.csv where there are volumes, and the figures to a folder.
-
-    Args:
-        evaluation: What to write.
-        out: The folder, made if need be.
-        subject: What was measured, such as "Test part"; stands above the figures.
-        note: What must be said of the images, such as "synthetic images"; stands behind it.
-        history: The epochs of the model's training; its curves are drawn where there are any.
-
-    Returns:
-        The figures.
-
-    Raises:
-        MissingExtra: matplotlib is not installed; the tables are written all the same.
-    """
-    out = Path(out)
-    unread = [failure.as_dict() for failure in evaluation.failures]
-    atomic.write_json(out / "metrics.json", {**evaluation.metrics.as_dict(), "unreadable": unread})
-    write_predictions(evaluation.predictions, out / "predictions.csv")
-    if evaluation.slices is None:
-        (out / "slices.csv").unlink(missing_ok=True)  # of an earlier evaluation
-    else:
-        write_predictions(evaluation.slices, out / "slices.csv")
-    metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
-    for shares, name, caption in (
-        (False, "confusion-counts.png", "Confusion matrix, images"),
-        (True, "confusion-shares.png", "Confusion matrix, share of each true class"),
-    ):
-        confusion_figure(metrics, out / name, shares=shares, title=subject + remark)
-        scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
-        alt = f"{caption}: rows true, columns predicted. {scores}"
-        figures.append((caption, out / name, alt))
-    if history:
-        curves_figure(history, out / "curves.png", "Training" + remark)
-        last = history[-1]
-        alt = (
-            f"Loss, accuracy and macro F1 over {len(history)} epochs; the last has a validation loss of "
-            f"{last['validation_loss']:.3f} and a macro F1 of {last['validation_macro_f1']:.3f}."
-        )
-        figures.append(("Training: loss, accuracy and macro F1 by epoch", out / "curves.png", alt))
-    return figures
+def _probabilities(answers: Sequence[Prediction]) -> Floats:
+    """float64 (N, C): of each class of the model."""
+    return np.array([list(answer.probabilities.values()) for answer in answers])

@@ -17,6 +17,7 @@ import numpy as np
 from neurodense.atomic import replacing
 from neurodense.errors import MissingExtra
 from neurodense.evaluation.colours import BLUE, FAINT, GREEN, ORANGE, VERMILION, readable_on, white_to_blue
+from neurodense.evaluation.decision import DecisionCurve
 from neurodense.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def confusion_figure(metrics: Metrics, path: str | Path, *, shares: bool, title:
 
     cell_inches = float(np.clip(4.4 / n_classes, 0.5, 1.1))
     side = cell_inches * n_classes
-    figure = _figure(side + 0.5, side)
+    figure = blank(side + 0.5, side)
     axes = figure.add_axes((0, 0, side / (side + 0.5), 1))
     top = 100.0 if shares else max(float(values.max()), 1.0)
     image = axes.imshow(values, cmap=white_to_blue(), vmin=0, vmax=top, aspect="auto")
@@ -85,7 +86,7 @@ def confusion_figure(metrics: Metrics, path: str | Path, *, shares: bool, title:
     axes.grid(which="minor", color="#d0d0d0", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.set_title(_wrapped(title, int(max(30, side * 12))), loc="left", fontsize=11, parse_math=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves_figure(history: Sequence[Mapping[str, Any]], path: str | Path, title: str) -> None:
@@ -105,7 +106,7 @@ def curves_figure(history: Sequence[Mapping[str, Any]], path: str | Path, title:
     if not history:
         raise ValueError("history must hold at least one epoch. Got none.")
     panel, height, gap = 4.6, 3.0, 0.75
-    figure = _figure(2 * panel + gap, height)
+    figure = blank(2 * panel + gap, height)
     width = panel / (2 * panel + gap)
     left, right = figure.add_axes((0, 0, width, 1)), figure.add_axes((1 - width, 0, width, 1))
     _curves(left, history, {"train_loss": ("training", BLUE, "--"), "validation_loss": ("validation", VERMILION, "-")})
@@ -137,7 +138,40 @@ def curves_figure(history: Sequence[Mapping[str, Any]], path: str | Path, title:
         key = "Stages: " + ", ".join(f"{number} {name}" for number, (name, _) in enumerate(stages, 1))
         figure.text(0, -0.19, _wrapped(key, 150), fontsize=8, color="#404040", va="top", parse_math=False)
     figure.text(0, 1.16, _wrapped(title, 110), fontsize=12, va="bottom", parse_math=False)
-    _save(figure, path)
+    save(figure, path)
+
+
+def decision_figure(curve: DecisionCurve, path: str | Path, title: str) -> None:
+    """Draw a decision curve with its interval, beside calling every image and calling none, to a PNG file.
+
+    Args:
+        curve: What `decision_curve` returned.
+        path: The file to write, whole or not at all.
+        title: In plain text.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    figure = blank(6.4, 3.4)
+    axes = figure.add_axes((0, 0, 1, 1))
+    percent = 100 * curve.thresholds
+    known = np.array([bounds is not None for bounds in curve.bounds])
+    if known.any():
+        low, high = np.array([bounds for bounds in curve.bounds if bounds is not None]).T
+        axes.fill_between(percent[known], low, high, color=BLUE, alpha=0.18, linewidth=0, label="95% interval")
+    axes.plot(percent, curve.model, color=BLUE, linewidth=1.8, label="the model")
+    axes.plot(percent, curve.everyone, "--", color=VERMILION, linewidth=1.4, label="calling every image a tumour")
+    axes.axhline(0, color="#404040", linewidth=1.2, linestyle=":", label="calling none")
+    top = max(curve.prevalence, 0.05)
+    axes.set(xlim=(0, 100), ylim=(-0.25 * top, 1.1 * top), axisbelow=True)
+    axes.set(xlabel="threshold probability of a tumour, %", ylabel="net benefit\n(found tumours an image)")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.6)
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(-0.01, -0.16))
+    head = f"{title}: a tumour is any class but {curve.healthy}"
+    axes.set_title(_wrapped(head, 80), loc="left", fontsize=11, parse_math=False)
+    save(figure, path)
 
 
 def _curves(axes: Axes, history: Sequence[Mapping[str, Any]], series: Mapping[str, tuple[str, str, str]]) -> None:
@@ -176,7 +210,12 @@ def _width(text: str, points: float) -> float:
     return max(map(len, text.splitlines()), default=0) * CHARACTER_EM * points / POINTS_PER_INCH
 
 
-def _figure(width_inches: float, height_inches: float) -> Figure:
+def blank(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure on white.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -193,7 +232,8 @@ def _whole_numbers() -> Locator:
     return MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     # "tight" lets labels of any length hang over the edge of the figure, so the cells keep their size.
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.12)

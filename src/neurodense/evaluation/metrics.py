@@ -1,14 +1,8 @@
 """The scores of a classifier on a labelled set, as scikit-learn defines them but without needing it.
 
-Definitions, for class c with TP true positives, predicted(c) images given to c and support(c) images truly c
-(scikit-learn user guide, "Classification metrics": "Precision, recall and F-measures" and "Log loss"):
-
-    precision = TP / predicted        recall = TP / support        F1 = 2 TP / (predicted + support)
-    macro     = plain mean over classes        weighted = mean over classes, weighted by support
-    loss      = mean over images of -ln p(true class), p clipped to [eps, 1 - eps]
-
-Where a denominator is 0 the score is 0, as with scikit-learn's `zero_division=0`, and `Metrics.undefined` says so.
-A test holds every number to scikit-learn's within 1e-12.
+`scores.py` computes them; here they get names and types. The definitions, with their sources, are in docs/metrics.md.
+Where a denominator is 0 the score is 0, as with scikit-learn's `zero_division=0`; an area under a curve that has no
+value is None. `Metrics.undefined` says so. A test holds every number to scikit-learn's within 1e-12.
 """
 
 from __future__ import annotations
@@ -19,6 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neurodense.evaluation.scores import OF_CLASS, Scored
 
 # A softmax computed in float16 or float32 sums to 1 only within its own rounding;
 # logits, sigmoids and percentages miss by far more than this.
@@ -35,7 +31,19 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class ClassScores(Scores):
+class RestScores(Scores):
+    """The scores of a class against all others, or their mean over classes."""
+
+    specificity: float
+    """Share of the images of other classes that were not given to this one, in [0, 1]."""
+    auroc: float | None
+    """Area under the ROC curve in [0, 1]; None where there is no image of the class, or of no other."""
+    auprc: float | None
+    """Average precision in [0, 1]; None where there is no image of the class."""
+
+
+@dataclass(frozen=True)
+class ClassScores(RestScores):
     """The scores of one class against all others, and how many images are truly of it."""
 
     support: int
@@ -51,10 +59,20 @@ class Metrics:
     """Mean negative log likelihood in nats, at least 0."""
     accuracy: float
     """Share of images whose most probable class is the true one, in [0, 1]."""
+    balanced_accuracy: float
+    """Mean recall of the classes that occur, in [0, 1]."""
+    mcc: float
+    """Matthews correlation coefficient of several classes, in [-1, 1]."""
+    kappa: float
+    """Cohen's kappa, in [-1, 1]."""
+    brier: float
+    """Mean squared error of the probabilities, summed over classes, in [0, 2]."""
+    ece: float
+    """Expected calibration error of the most probable class in 15 bins of equal width, in [0, 1]."""
     per_class: dict[str, ClassScores]
     """Class name -> its scores, in the order of `labels`."""
-    macro: Scores
-    """Plain mean over all C classes, those that never occur included (as 0)."""
+    macro: RestScores
+    """Plain mean over all C classes, those that never occur included (as 0; areas under curves leave them out)."""
     weighted: Scores
     """Mean over classes weighted by support."""
     confusion_matrix: NDArray[np.int64]
@@ -62,14 +80,23 @@ class Metrics:
     labels: tuple[str, ...]
     """The C class names."""
     undefined: tuple[str, ...]
-    """One sentence for each score that has no value, and for which 0 stands."""
+    """One sentence for each score that has no value."""
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Every figure by the dotted name that intervals and folds.json have: accuracy, per_class.glioma.recall, ..."""
+        flat = {name: getattr(self, name) for name in OF_SAMPLE}
+        for average in ("macro", "weighted"):
+            flat |= {f"{average}.{name}": value for name, value in asdict(getattr(self, average)).items()}
+        for label, scores in self.per_class.items():
+            flat |= {f"per_class.{label}.{name}": getattr(scores, name) for name in OF_CLASS}
+        return flat
 
     def as_dict(self) -> dict[str, Any]:
         """Return the metrics as JSON takes them: the shape of `metrics.json`."""
         return {
             "n": self.n,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
+            **{name: getattr(self, name) for name in OF_SAMPLE},
             "macro": asdict(self.macro),
             "weighted": asdict(self.weighted),
             "per_class": {name: asdict(scores) for name, scores in self.per_class.items()},
@@ -81,6 +108,24 @@ class Metrics:
             },
             "undefined": list(self.undefined),
         }
+
+
+HEADLINE: Final = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro.f1": "Macro F1",
+    "macro.auroc": "Macro AUROC",
+    "macro.auprc": "Macro AUPRC",
+    "mcc": "Matthews correlation",
+    "kappa": "Cohen's kappa",
+    "loss": "Log loss (nats)",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+}
+"""The figures that are shown first, by the names of `Metrics.figures`, and their titles."""
+
+OF_SAMPLE: Final = ("loss", "accuracy", "balanced_accuracy", "mcc", "kappa", "brier", "ece")
+"""The figures of all images together."""
 
 
 def measure(
@@ -99,34 +144,28 @@ def measure(
         ValueError: An argument is not as described, or N is 0.
     """
     names, truth, probabilities = checked(labels, truth, probabilities)
-    n, n_classes = probabilities.shape
-    predicted = probabilities.argmax(axis=1)
-
-    # int64 (C, C): each image falls in cell true * C + predicted of the flattened matrix.
-    cells = np.bincount(truth * n_classes + predicted, minlength=n_classes**2)
-    confusion = cells.reshape(n_classes, n_classes).astype(np.int64)
+    scored = Scored(names, truth, probabilities)
+    confusion = scored.confusion(np.ones((1, 1)))[0].astype(np.int64)
     confusion.flags.writeable = False
+    values: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in scored.values.items()}
 
-    # int64 (C,) each.
-    hits, support, given = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    # float64 (C, 3): precision, recall, F1.
-    scores = np.stack([_ratio(hits, given), _ratio(hits, support), _ratio(2 * hits, given + support)], axis=1)
+    def of(prefix: str) -> dict[str, Any]:
+        """The scores below a dotted name; 0 for those without a value, but for areas."""
+        found = {name: values[f"{prefix}.{name}"] for name in OF_CLASS if f"{prefix}.{name}" in values}
+        return {name: value if name in {"auroc", "auprc"} else value or 0.0 for name, value in found.items()}
 
-    eps = np.finfo(np.float64).eps
-    likelihood = probabilities[np.arange(n), truth].clip(eps, 1 - eps)
     return Metrics(
-        n=n,
-        loss=float(-np.log(likelihood).mean()),
-        accuracy=float(hits.sum() / n),
+        n=len(truth),
+        **{name: values[name] or 0.0 for name in OF_SAMPLE},
         per_class={
-            name: ClassScores(precision, recall, f1, count)
-            for name, (precision, recall, f1), count in zip(names, scores.tolist(), support.tolist(), strict=True)
+            name: ClassScores(**of(f"per_class.{name}"), support=count)
+            for name, count in zip(names, confusion.sum(axis=1).tolist(), strict=True)
         },
-        macro=Scores(*scores.mean(axis=0).tolist()),
-        weighted=Scores(*(support @ scores / n).tolist()),
+        macro=RestScores(**of("macro")),
+        weighted=Scores(**of("weighted")),
         confusion_matrix=confusion,
         labels=names,
-        undefined=_undefined(names, given.tolist(), support.tolist()),
+        undefined=_undefined(names, confusion),
     )
 
 
@@ -166,18 +205,24 @@ def checked(
     return names, truth.astype(np.int64), probabilities
 
 
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return part / whole, float64 (C,), with 0 where `whole` is 0."""
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-
-
-def _undefined(names: Sequence[str], given: Sequence[int], support: Sequence[int]) -> tuple[str, ...]:
+def _undefined(names: Sequence[str], confusion: NDArray[np.int64]) -> tuple[str, ...]:
     sentences = []
-    for name, n_predicted, n_true in zip(names, given, support, strict=True):
+    given, support, n = confusion.sum(axis=0), confusion.sum(axis=1), int(confusion.sum())
+    for name, n_predicted, n_true in zip(names, given.tolist(), support.tolist(), strict=True):
         if not n_predicted:
             sentences.append(f"precision of '{name}' is undefined: nothing was predicted as '{name}'; 0 is used")
         if not n_true:
             sentences.append(f"recall of '{name}' is undefined: no image is truly '{name}'; 0 is used")
         if not n_predicted and not n_true:
             sentences.append(f"F1 of '{name}' is undefined: '{name}' is neither true nor predicted; 0 is used")
+        if n_true == n:
+            sentences.append(f"specificity of '{name}' is undefined: every image is truly '{name}'; 0 is used")
+    without = [name for name, count in zip(names, support.tolist(), strict=True) if count in {0, n}]
+    if without:
+        listed = ", ".join(f"'{name}'" for name in without)
+        sentences.append(f"AUROC of {listed} is undefined: it takes images of the class and of others; left out")
+    if n in support or n in given:
+        sentences.append("the Matthews correlation is undefined: all images are, or are called, one class; 0 is used")
+    if n in support and n in given and support.argmax() == given.argmax():
+        sentences.append("Cohen's kappa is undefined: all images are, and are called, one class; 0 is used")
     return tuple(sentences)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodense.data.catalogue import Record
-from neurodense.data.partial import Partial
+from neurodense.data.partial import Partial, either
 from neurodense.data.split import Part
 from neurodense.inference.predictor import Predictor
 from neurodense.scans.study import Failure
@@ -93,8 +93,8 @@ def _call(predictor: Predictor, one: Partial, records: Sequence[Record], screen:
                 screen.warn(f"left out of {one.name}: {answer.message}")
                 unreadable.append(Failure(record.path, answer.type, answer.message).as_dict())
                 continue
-            predicted[answer.label] += 1
-            if answer.label not in one.classes:
+            predicted[answer.named] += 1
+            if answer.named not in one.classes:
                 others.append(record.path)
     count = predicted.total()
     each = {name: predicted[name] for name in predictor.card.classes}
@@ -131,9 +131,3 @@ def facts_of(partial: Sequence[Partial], calls: Calls) -> dict[str, str]:
         for one in partial
         for part, called in calls[one.name].items()
     }
-
-
-def either(classes: Sequence[str]) -> str:
-    """Class names as a sentence has them: glioma, meningioma or pituitary."""
-    *first, last = classes
-    return f"{', '.join(first)} or {last}" if first else last

@@ -62,6 +62,11 @@ class Predictions:
         best: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return best
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """N names of what a bootstrap draws: the group of each image; where none are known, each image by itself."""
+        return self.sources if self.groups is None else self.groups
+
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
     """Write `predictions` to `path`, whole or not at all."""

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from neurodense.atomic import write_text
 from neurodense.errors import MissingExtra
-from neurodense.evaluation.metrics import Metrics
+from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.metrics import HEADLINE, Metrics
 from neurodense.notice import NOTICE
 
 TEMPLATE: Final = "report.html.j2"
@@ -32,7 +33,7 @@ def write_report(
     summary: Sequence[str],
     warnings: Sequence[str],
     facts: Mapping[str, str],
-    metrics: Metrics | None,
+    evaluation: Evaluation | None,
     history: Sequence[Mapping[str, Any]],
     figures: Sequence[tuple[str, Path, str]],
     commands: Sequence[str],
@@ -45,7 +46,7 @@ def write_report(
         summary: The answer in a few sentences, each with its full stop.
         warnings: What a reader must know before relying on it, one sentence or two each.
         facts: Headline name -> value, in the order to show them.
-        metrics: What `measure` returned, or None where nothing was measured.
+        evaluation: What was measured, or None where nothing was.
         history: One mapping an epoch, as `figures.curves_figure` takes them.
         figures: (caption, PNG file, text that says what the figure shows to those who cannot see it) each.
         commands: Shell commands that make the same again, in order.
@@ -60,6 +61,7 @@ def write_report(
         from markupsafe import Markup
     except ModuleNotFoundError as error:
         raise MissingExtra("jinja2", "report") from error
+    metrics = None if evaluation is None else evaluation.metrics
     source, style = (resources.files(__package__).joinpath(name).read_text("utf-8") for name in (TEMPLATE, STYLE))
     template = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True).from_string(source)
     html = template.render(
@@ -69,7 +71,9 @@ def write_report(
         summary=summary,
         warnings=warnings,
         facts=facts,
+        evaluation=evaluation,
         metrics=metrics,
+        headline=HEADLINE,
         confusion=[] if metrics is None else _confusion(metrics),
         history=history,
         figures=[_figure(caption, png, alt) for caption, png, alt in figures],

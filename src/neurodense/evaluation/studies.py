@@ -12,18 +12,18 @@ from neurodense.scans.series import Series
 from neurodense.scans.study import Failure, find_studies
 
 
-def labelled_studies(root: Path) -> tuple[list[tuple[Record, Path | Series]], list[Failure]]:
+def labelled_studies(root: Path, fewest: int = 2) -> tuple[list[tuple[Record, Path | Series]], list[Failure]]:
     """Every image and study below the class folders of `root`, with its record; and what can be seen to be none.
 
     A record's path is relative to `root`: of an image or a volume that of its file, of a series that of its folder. It
     is its group as well. Files are not read yet, so that `sha256` is empty.
 
     Raises:
-        DataError: `root` has no class folders; see `data.catalogue.class_folders`.
+        DataError: `root` has less than `fewest` class folders; see `data.catalogue.class_folders`.
     """
     studies: list[tuple[Record, Path | Series]] = []
     lost: list[Failure] = []
-    for label in class_folders(root):
+    for label in class_folders(root, fewest):
         for item in find_studies([root / label]):
             if isinstance(item, Failure):
                 lost.append(Failure(_below(root, item.source), item.type, item.message))

@@ -1,7 +1,7 @@
 """card.json: what a model folder says about itself. The written schema is `docs/card.schema.json`.
 
 A reader of a newer program reads older cards; an older program refuses a newer card by its schema version. Fields that
-a later step fills (temperature, conformal thresholds, out-of-distribution statistics) are None until it has.
+a later step fills (int8, calibration, conformal thresholds, out-of-distribution statistics) are None until it has.
 """
 
 from __future__ import annotations
@@ -95,6 +95,81 @@ class Int8(_Part):
     mean_difference: float = Field(ge=0, description="Mean absolute difference in probability.")
 
 
+class Thresholds(_Part):
+    """Where a probability counts as a finding: chosen on the validation part, for specificities that are aimed at."""
+
+    images: int = Field(description="Validation images.")
+    specificities: tuple[float, ...] = Field(description="Aimed at, in the order of the thresholds.")
+    of_class: dict[str, tuple[float | None, ...]] = Field(
+        description="An image is called the class at this probability of it or above; null where none is enough."
+    )
+    of_any_other: dict[str, tuple[float | None, ...]] = Field(
+        description="An image is called something else than the class at this probability of all others or above: "
+        "a tumour, where the class is the healthy one."
+    )
+
+
+class Quality(_Part):
+    """How far probabilities can be believed; definitions in `evaluation/reliability.py`."""
+
+    loss: float = Field(ge=0, description="Mean of -ln p(true class), in nats.")
+    brier: float = Field(ge=0, le=2, description="Mean over images of the squared errors, summed over the classes.")
+    ece: float = Field(ge=0, le=1, description="Expected calibration error of the most probable class, 15 even bins.")
+
+
+class Vector(_Part):
+    """Vector scaling: logit k becomes scale_k * logit_k + shift_k. It then stands in the temperature's place."""
+
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+
+class Calibration(_Part):
+    """What the probabilities were fitted to, and what that changed. All is of the validation part.
+
+    `before`, `temperature` and `vector` are out of fold: each image is scored by what the other folds gave.
+    """
+
+    images: int
+    groups: int
+    folds: int = Field(description="Parts of whole groups that took turns.")
+    engine: str = Field(description="Engine and precision that gave the logits, such as `openvino fp32`.")
+    before: Quality
+    temperature: Quality
+    vector: Quality
+    chosen: Vector | None = Field(description="Set where vector scaling proved better than one temperature.")
+
+
+class Sets(_Part):
+    """Prediction sets at one error rate: the classes whose probability is at least `least`."""
+
+    error: float = Field(gt=0, lt=1)
+    least: dict[str, float] = Field(description="Of each class, the smallest probability with which it is in the set.")
+    each_class: bool = Field(
+        description="True: the error holds for the images of each class. False: over all classes together, since a "
+        "class has too few groups."
+    )
+
+
+class Conformal(_Part):
+    """Thresholds of the prediction sets. Groups, not images, are what the validation part has so many of."""
+
+    unit: Literal["group", "image"] = Field(description="`image` where no groups are known, and each image counts.")
+    groups: dict[str, int] = Field(description="Groups of the validation part with images of each class.")
+    sets: tuple[Sets, ...] = Field(description="One for each error rate that can be promised, smallest error first.")
+    needed: dict[str, int] = Field(description="Error rate -> groups that a promise needs, of all or of each class.")
+
+
+class OutOfDistribution(_Part):
+    """What says that an image is unlike those of the validation part; the numbers are in ood.safetensors."""
+
+    score: str = Field(description="Name of the score; 1 is the limit, larger is further away.")
+    acceptance: float = Field(gt=0, lt=1, description="Share of images of a new group of the same kind that pass.")
+    known_images: int = Field(description="Training images that say what the model knows.")
+    images: int = Field(description="Validation images that set the limit.")
+    groups: int
+
+
 class Card(_Part):
     """A model's identity, input, origin and results."""
 
@@ -112,14 +187,18 @@ class Card(_Part):
     data: Data
     validation: dict[str, Any] = Field(description="Figures of the kept epoch on the validation part.")
     history: tuple[dict[str, Any], ...] = Field((), description="One object an epoch, as in log.jsonl, and `kept`.")
-    metrics: dict[str, Any] | None = Field(None, description="On the test part, in the shape of metrics.json.")
-    measured_with: str | None = Field(
-        None, description="Engine and precision behind `metrics` and what is calibrated, such as `openvino fp32`."
+    metrics: dict[str, Any] | None = Field(
+        None, description="On the test part, in the shape of metrics.json, intervals included."
     )
+    measured_with: str | None = Field(
+        None, description="Engine and precision behind `metrics`, such as `openvino fp32`."
+    )
+    thresholds: Thresholds | None = Field(None, description="Operating points; None where nobody calibrated.")
     int8: Int8 | None = Field(None, description="Of model.int8.onnx; None where the folder has none.")
     temperature: float | None = Field(None, gt=0, description="Divides the logits before the softmax; None is 1.")
-    conformal: dict[str, Any] | None = None
-    out_of_distribution: dict[str, Any] | None = None
+    calibration: Calibration | None = Field(None, description="Of the probabilities; None where nobody calibrated.")
+    conformal: Conformal | None = Field(None, description="Prediction sets; None where no error rate can be promised.")
+    out_of_distribution: OutOfDistribution | None = Field(None, description="None where nothing is rejected.")
     versions: dict[str, str]
     files: dict[str, str] = Field(description="sha256 of each file of the folder that a program loads.")
 

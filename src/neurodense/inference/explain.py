@@ -3,9 +3,9 @@
 The graph gives one map A_k for each class k, on a grid of places that each cover 32 x 32 pixels of the input, and the
 mean of A_k over the places is the logit of k (Zhou et al., Learning Deep Features for Discriminative Localization, CVPR
 2016). A softmax does not change when all logits move together, so what is common to all maps says nothing about the
-class. The evidence for class c is therefore A_c against the mean of all the classes' maps, in calibrated logits:
+class. The evidence for class c is therefore A_c against the mean of all the classes' maps:
 
-    evidence_c = (A_c - mean over k of A_k) / T        T: the card's temperature
+    evidence_c = A_c - mean over k of A_k        A: as the card calibrates logits, see `scaling.py`
 
 It is signed, with no ReLU and no scaling by an image's own maximum, so images can be compared. The mean of evidence_c
 over the places is what class c has in the softmax: the softmax over c of these means is the probabilities. Read a value
@@ -52,17 +52,16 @@ class Explanation:
     window: Box | None = None
 
 
-def evidence(maps: NDArray[np.float32], temperature: float | None = None) -> NDArray[np.float32]:
+def evidence(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Evidence for each class at each place.
 
     Args:
-        maps: float32 (N, classes, h, w), the graph's activation maps.
-        temperature: The card's; None is 1.
+        maps: float32 (N, classes, h, w), the graph's activation maps, calibrated.
 
     Returns:
-        float32 (N, classes, h, w), in calibrated logits; its mean over classes is 0 at each place.
+        float32 (N, classes, h, w), in the logits of the maps; its mean over classes is 0 at each place.
     """
-    return np.asarray((maps - maps.mean(axis=1, keepdims=True)) / np.float32(temperature or 1.0))
+    return np.asarray(maps - maps.mean(axis=1, keepdims=True))
 
 
 def enlarge(grid: NDArray[np.float32], shape: tuple[int, int], window: Box | None = None) -> NDArray[np.float32]:

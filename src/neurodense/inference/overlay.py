@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from neurodense.atomic import replacing
 from neurodense.inference.colourmap import colours
 from neurodense.inference.explain import Explanation, enlarge
-from neurodense.inference.predictor import Prediction
+from neurodense.inference.prediction import Prediction
 from neurodense.notice import NOTICE
 from neurodense.scans.study import Failure
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,6 +15,11 @@ from neurodense.inference.card import Card, model_notes, read_card, sha256_of
 from neurodense.inference.engine import PRECISIONS, Engine, EngineName, Outputs, Precision, choose_engine
 from neurodense.inference.explain import Explanation, enlarge, evidence
 from neurodense.inference.pipeline import Input, Loaded, run_through
+from neurodense.inference.prediction import Prediction
+from neurodense.inference.rejection import REJECTION, Rejection
+from neurodense.inference.scaling import calibrated, softmax
+from neurodense.inference.sets import chosen_sets, members
+from neurodense.inference.shift import Shift, one_of_each, shift
 from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure, read_study
@@ -26,43 +31,6 @@ MANY: Final = 1024
 
 _BATCH = 4  # on a CPU with a stream a thread, 1 to 16 are equally fast, and 16 takes three times the memory
 _BATCH_ELSEWHERE = 32
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one picture or one study.
-
-    Attributes:
-        source: The input, as the caller named it; a slice of a volume has its number behind a `#`, from 1.
-        label: The most probable class.
-        probabilities: Of each class, in the card's order; they sum to 1. Of a study: the softmax of the mean of its
-            slices' calibrated logits, that is of the logits divided by the card's temperature.
-        notes: What a reader of the result should know of the reading.
-        slices: Of a study: the answer for each chosen slice, in order. Empty for a picture.
-        total: Slices that the study has in all; 1 for a picture.
-        overlay: Path of the heat map's picture where one was written. Of a study each slice has its own.
-    """
-
-    source: str
-    label: str
-    probabilities: Mapping[str, float]
-    notes: tuple[str, ...] = ()
-    slices: tuple[Prediction, ...] = ()
-    total: int = 1
-    overlay: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object that `predict --format json` prints; what is empty is left out."""
-        answer: dict[str, Any] = {
-            "source": self.source, "label": self.label, "probabilities": dict(self.probabilities),
-        }  # fmt: skip
-        if self.notes:
-            answer["notes"] = list(self.notes)
-        if self.overlay is not None:
-            answer["overlay"] = self.overlay
-        if self.slices:
-            answer |= {"total": self.total, "slices": [one.as_dict() for one in self.slices]}
-        return answer
 
 
 class Predictor:
@@ -80,15 +48,19 @@ class Predictor:
             soonest; MANY, which is one for each thread, the most images a second.
         cache: Folder in which OpenVINO keeps what it made of a graph, by the graph's hash, so that the next start takes
             a tenth of a second for int8 in place of one. Nothing is kept where None.
+        error: Error rate of the prediction sets, one of `sets.ERRORS`. Where None: 10%, or no sets if the model cannot
+            promise that.
 
     Attributes:
         card: What the folder says of itself.
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
+        sets: Thresholds of the prediction sets; None where the model has none.
 
     Raises:
-        ModelError: The folder is no model folder, a file of it is damaged, or it has no int8 graph.
+        ModelError: The folder is no model folder, a file of it is damaged, it has no int8 graph, or it promises no
+            prediction sets with this error.
         EngineError: The engine or the precision is not to be had here.
     """
 
@@ -101,9 +73,11 @@ class Predictor:
         threads: int | None = None,
         streams: int = 1,
         cache: str | Path | None = None,
+        error: float | None = None,
     ) -> None:
         folder = Path(model)
         self.card: Card = read_card(folder)
+        self.sets = chosen_sets(self.card, error)
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
         graph = folder / (INT8_GRAPH if self.precision == "int8" else GRAPH)
@@ -111,6 +85,10 @@ class Predictor:
         kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
         self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
+        self._rejection: Rejection | None = None
+        if self.card.out_of_distribution is not None:
+            _check(folder / REJECTION, self.card)
+            self._rejection = Rejection.load(folder / REJECTION)
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files
@@ -131,10 +109,8 @@ class Predictor:
         return self._engine.run(pixels)
 
     def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Softmax of the logits (N, classes), by the card's temperature: float64 (N, classes), rows sum to 1."""
-        scaled = logits.astype(np.float64) / (self.card.temperature or 1.0)
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        """Softmax of the logits (N, classes), as the card scales them: float64 (N, classes), rows sum to 1."""
+        return softmax(calibrated(self.card, logits))
 
     def predict(
         self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int | None = None
@@ -152,27 +128,28 @@ class Predictor:
         Raises:
             DataError: `slices` is a text that says nothing known.
         """
-        for result in self._run(inputs, slices, batch, keep=False):
-            yield result if isinstance(result, Failure) else self._answer(result[0], result[1].logits)
+        for result in self.run(inputs, slices, batch):
+            yield result if isinstance(result, Failure) else self._answer(*result)
 
     def explained(
         self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int | None = None
     ) -> Iterator[tuple[Prediction, Iterator[Explanation]] | Failure]:
-        """Predict as `predict` does, and give with each answer the heat maps of its class.
+        """Predict as `predict` does, and give with each answer the heat maps of its most probable class.
 
-        Of a study there is a map for each chosen slice, of the class that this slice was given. Maps are made as they
+        Of a study there is a map for each chosen slice, of the most probable class of this slice. Maps are made as they
         are taken; the scans that they lie on are held until then.
 
         Raises:
             DataError: `slices` is a text that says nothing known.
         """
-        for result in self._run(inputs, slices, batch, keep=True):
+        for result in self.run(inputs, slices, batch, keep=True):
             if isinstance(result, Failure):
                 yield result
             else:
                 item, outputs = result
-                triples = zip(item.scans, outputs.logits, outputs.activation_maps, strict=True)
-                yield self._answer(item, outputs.logits), (self._explanation(*triple) for triple in triples)
+                answer = self._answer(item, outputs)
+                rows = zip(item.scans, outputs.activation_maps, answer.slices or (answer,), strict=True)
+                yield answer, (self._explanation(*row) for row in rows)
 
     def explain(self, item: str | Path | Scan, label: str | None = None) -> Explanation:
         """Show where in one scan the model sees `label`: a heat map at the scan's own size.
@@ -196,44 +173,105 @@ class Predictor:
                 )
             item = study.scans[0]
         outputs = self.outputs(self.card.preprocess(item)[np.newaxis])
-        return self._explanation(item, outputs.logits[0], outputs.activation_maps[0], label)
+        (said,) = self._named((item.source,), outputs.logits, self._scores(outputs))
+        return self._explanation(item, outputs.activation_maps[0], said, label)
 
     def _explanation(
-        self, scan: Scan, logits: NDArray[np.float32], maps: NDArray[np.float32], label: str | None = None
+        self,
+        scan: Scan,
+        maps: NDArray[np.float32],
+        said: Prediction,
+        label: str | None = None,
     ) -> Explanation:
-        """The heat map from the outputs for one scan: logits (classes,) and activation maps (classes, h, w)."""
-        row = self.probabilities(logits[np.newaxis])[0]
-        index = int(row.argmax()) if label is None else self.card.classes.index(label)
+        """The heat map from one scan's activation maps (classes, h, w) and what was said of it."""
+        label = label or said.named
         window = self.card.preprocess.window(scan)
         top, left, bottom, right = window
+        heat = evidence(calibrated(self.card, maps[np.newaxis]).astype(np.float32))[0, self.card.classes.index(label)]
+        abstained = (f"{said.verdict}.",) if said.label is None else ()
         return Explanation(
             scan=scan,
-            label=self.card.classes[index],
-            probability=float(row[index]),
-            heat=enlarge(evidence(maps[np.newaxis], self.card.temperature)[0, index], scan.pixels.shape, window),
+            label=label,
+            probability=said.probabilities[label],
+            heat=enlarge(heat, scan.pixels.shape, window),
             place=((bottom - top) / maps.shape[1], (right - left) / maps.shape[2]),
-            notes=(*scan.notes, *model_notes(self.card)),
+            notes=(*abstained, *scan.notes, *model_notes(self.card)),
             window=window,
         )
 
-    def _run(
-        self, inputs: Iterable[Input], slices: Slices | str, batch: int | None, *, keep: bool
+    def run(
+        self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int | None = None, *, keep: bool = False
     ) -> Iterator[tuple[Loaded, Outputs] | Failure]:
+        """The graph's outputs for inputs in order, as `predict` reads them; `Loaded.scans` is empty unless `keep`.
+
+        Raises:
+            DataError: `slices` is a text that says nothing known.
+        """
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
         batch = batch or (_BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE)
         return run_through(self._engine, self.card.preprocess, inputs, slices, batch, keep=keep)
 
-    def _answer(self, item: Loaded, logits: NDArray[np.float32]) -> Prediction:
-        """The answer from the logits (N, classes) of the slices of one input."""
+    def _answer(self, item: Loaded, outputs: Outputs) -> Prediction:
+        """The answer from the outputs for the slices of one input."""
+        scores = self._scores(outputs)
+        slices = self._named(item.sources, outputs.logits, scores)
+        middle = len(slices) // 2
+        place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection else None
         if item.total == 1:
-            return self._named(item.source, self.probabilities(logits)[0], item.notes)
-        slices = [self._named(*pair) for pair in zip(item.sources, self.probabilities(logits), strict=True)]
-        mean = logits.mean(axis=0, dtype=np.float64, keepdims=True)  # dividing by the temperature commutes with it
-        return self._named(item.source, self.probabilities(mean)[0], item.notes, tuple(slices), item.total)
+            return replace(slices[0], source=item.source, notes=item.notes, coordinates=place)
+        mean = outputs.logits.mean(axis=0, dtype=np.float64, keepdims=True)  # scaling commutes with it
+        median = None if scores is None else np.sort(scores)[[(len(scores) - 1) // 2]]
+        (whole,) = self._named((item.source,), mean, median)
+        return replace(whole, notes=item.notes, slices=tuple(slices), total=item.total, coordinates=place)
 
-    def _named(self, source: str, row: NDArray[np.float64], *more: Any) -> Prediction:
-        classes = self.card.classes
-        return Prediction(source, classes[int(row.argmax())], dict(zip(classes, row.tolist(), strict=True)), *more)
+    def shift(self, answers: Sequence[Prediction], groups: Sequence[str] | None = None) -> Shift | None:
+        """How far answers, taken together, are from the validation part: see `shift.py`.
+
+        Args:
+            answers: Of this model.
+            groups: The group of each, of which one image is drawn; None takes each answer for a patient of its own.
+
+        Returns:
+            None where the model rejects nothing, or the answers are too few.
+        """
+        if self._rejection is None or not answers:
+            return None
+        drawn = range(len(answers)) if groups is None else one_of_each(groups, [one.source for one in answers])
+        those = [answers[k] for k in drawn]
+        places = np.stack([one.coordinates for one in those if one.coordinates is not None])
+        called = np.array([self.card.classes.index(one.named) for one in those])
+        return shift(places, called, self._rejection.reference, self._rejection.called, grouped=groups is not None)
+
+    def _scores(self, outputs: Outputs) -> NDArray[np.float64] | None:
+        """How unlike what the model knows each input is, (N,); 1 is the limit."""
+        return self._rejection.scores(outputs.features) if self._rejection else None
+
+    def _named(
+        self, sources: Sequence[str], logits: NDArray[np.floating[Any]], scores: NDArray[np.float64] | None
+    ) -> list[Prediction]:
+        """An answer for each row of logits (N, classes) and, if the model has such, scores (N,) of rejection."""
+        classes, sets = self.card.classes, self.sets
+        rows, plain = self.probabilities(logits), softmax(logits)
+        inside = members(rows, np.array([sets.least[name] for name in classes])) if sets else None
+        answers = []
+        for k, source in enumerate(sources):
+            order = np.argsort(-rows[k], kind="stable")
+            fits = None if inside is None else tuple(classes[j] for j in order if inside[k, j])
+            score = None if scores is None else float(scores[k])
+            abstains = fits == () or (score is not None and score > 1)
+            answers.append(
+                Prediction(
+                    source,
+                    None if abstains else classes[int(rows[k].argmax())],
+                    dict(zip(classes, rows[k].tolist(), strict=True)),
+                    prediction_set=fits,
+                    error_rate=sets.error if sets else None,
+                    ood_score=score,
+                    in_distribution=None if score is None else score <= 1,
+                    uncalibrated=tuple(plain[k].tolist()),
+                )
+            )
+        return answers
 
 
 def _check(graph: Path, card: Card) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from neurodense.evaluation.metrics import Metrics
-from neurodense.evaluation.partial import either
+from neurodense.data.partial import either
+from neurodense.evaluation.evaluate import Evaluation
 from neurodense.training.sheet import RunSheet
 
 _GROUPS = {
@@ -20,13 +20,13 @@ _GROUPS = {
 }
 
 
-def caveats(sheet: RunSheet, metrics: Metrics | None) -> list[str]:
-    """Sentences for the report of a run, or of folds together; `metrics` is None where nothing was tested."""
+def caveats(sheet: RunSheet, evaluation: Evaluation | None) -> list[str]:
+    """Sentences for the report of a run, or of folds together; `evaluation` is None where nothing was tested."""
     said = []
     if sheet.synthetic:
         said.append("The images are synthetic: made by a computer. The figures say nothing about patients.")
     if sheet.split_by == "image":
-        of = f" of {metrics.n:,}" if metrics is not None else ""
+        of = f" of {evaluation.metrics.n:,}" if evaluation is not None else ""
         said.append(
             "The split is by image, as the notebook's. "
             + (
@@ -57,6 +57,7 @@ def caveats(sheet: RunSheet, metrics: Metrics | None) -> list[str]:
         )
     if sheet.unreadable:
         said.append(f"{len(sheet.unreadable)} images could not be read and are left out; run.json names them.")
-    if metrics is not None:
-        said += [f"Undefined, shown as 0: {sentence}" for sentence in metrics.undefined]
+    if evaluation is not None:
+        said += evaluation.intervals.warnings
+        said += [f"Without a value: {sentence}." for sentence in evaluation.metrics.undefined]
     return said

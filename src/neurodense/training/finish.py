@@ -15,12 +15,16 @@ import torch
 
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
-from neurodense.data.partial import Partial, options_of
+from neurodense.data.partial import Partial, either, options_of
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
-from neurodense.evaluation.evaluate import Evaluation, Figure, evaluate_records, write_evaluation
-from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, either, facts_of
+from neurodense.evaluation.calibrate import calibrate
+from neurodense.evaluation.calibrate import summary as summary_of_certainty
+from neurodense.evaluation.evaluate import Evaluation, evaluate_records
+from neurodense.evaluation.metrics import HEADLINE
+from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, facts_of
 from neurodense.evaluation.report import write_report
+from neurodense.evaluation.write import Figure, write_evaluation
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
 from neurodense.inference.predictor import MANY, Predictor
 from neurodense.scans.study import read_image
@@ -81,17 +85,19 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
         export_graph(network, recipe.image_size, staging / "model.onnx")
     files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
     write_card(staging, card.model_copy(update={"files": files}))
-    predictor = Predictor(staging, precision="fp32", streams=MANY)
-    _check_agreement(network, predictor, catalogue, split)
+    _check_agreement(network, Predictor(staging, precision="fp32", streams=MANY), catalogue, split)
 
+    _add_certainty(staging, catalogue, split, screen)
     _add_int8(staging, catalogue, split, screen)
+    predictor = Predictor(staging, precision="fp32", streams=MANY)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
-    metrics = evaluation.metrics.as_dict() if evaluation else None
+    metrics = {k: v for k, v in evaluation.as_dict().items() if k != "unreadable"} if evaluation else None
     calls = call_partial(predictor, sheet.partial, split.partial, screen)
     measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
     data = card.data.model_copy(update={"partial": _partial(sheet.partial, split, calls)})
-    card = read_card(staging).model_copy(update={"metrics": metrics, "measured_with": measured, "data": data})
+    changes = {"metrics": metrics, "measured_with": measured, "data": data}
+    card = read_card(staging).model_copy(update=changes)
     write_card(staging, card)
     atomic.write_text(staging / "README.md", model_readme(card))
     _replace_folder(staging, run / "model")
@@ -116,8 +122,8 @@ def _evaluation(
     figures = write_evaluation(evaluation, run / "evaluation", subject="Test part", note=note, history=history)
     screen.say(
         f"test part{', read now for the first time' if first else ', read again'}: n {evaluation.metrics.n:,}, "
-        f"accuracy {evaluation.metrics.accuracy:.4f}, "
-        f"macro F1 {evaluation.metrics.macro.f1:.4f}, loss {evaluation.metrics.loss:.4f}"
+        f"accuracy {evaluation.spoken('accuracy')}, macro F1 {evaluation.spoken('macro.f1')}, "
+        f"loss {evaluation.spoken('loss')}"
     )
     return figures
 
@@ -181,6 +187,17 @@ def _partial(partial: Sequence[Partial], split: Split, calls: Calls) -> tuple[Pa
     )
 
 
+def _add_certainty(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
+    """Calibrate; a model that cannot be is whole, and names a class for whatever it is shown."""
+    try:
+        card = calibrate(folder, catalogue.root, split.parts["train"], split.parts["validation"], screen)
+    except DataError as error:
+        screen.say(f"not calibrated: {error.message}")
+    else:
+        for line in summary_of_certainty(card):
+            screen.say(line)
+
+
 def _add_int8(folder: Path, catalogue: Catalogue, split: Split, screen: Screen) -> None:
     """Add the int8 graph if it is good enough; a model without one is whole."""
     try:
@@ -231,8 +248,9 @@ def _report(
     kind = "synthetic " if data.synthetic else ""
     summary = [
         f"On {metrics.n:,} {kind}test images that no step of the training has seen, "
-        f"the model reaches an accuracy of {metrics.accuracy:.3f} and a macro F1 of {metrics.macro.f1:.3f}."
-        if metrics
+        f"the model reaches an accuracy of {evaluation.spoken('accuracy')} and a macro F1 of "
+        f"{evaluation.spoken('macro.f1')}, each with its 95% interval."
+        if evaluation and metrics
         else f"This model was trained on all {kind}images, and none is left to measure it on. What the recipe reaches "
         "on images that it has not seen is in the report of the folds, one folder up.",
         f"It was trained on {total['train']:,} images; {total['validation']:,} more chose the epoch that is kept."
@@ -246,11 +264,9 @@ def _report(
     scores = (
         {
             "Test images": f"{metrics.n:,}",
-            "Accuracy": f"{metrics.accuracy:.4f}",
-            "Macro F1": f"{metrics.macro.f1:.4f}",
-            "Loss (nats)": f"{metrics.loss:.4f}",
+            **{HEADLINE[name]: evaluation.spoken(name) for name in ("accuracy", "macro.f1", "loss")},
         }
-        if metrics
+        if evaluation and metrics
         else {}
     )
     facts = {
@@ -273,9 +289,9 @@ def _report(
         run / "report" / "index.html",
         title=f"neurodense: {card.name}" + (" (synthetic images)" if data.synthetic else ""),
         summary=summary,
-        warnings=caveats(sheet, metrics),
+        warnings=caveats(sheet, evaluation),
         facts=facts,
-        metrics=metrics,
+        evaluation=evaluation,
         history=history,
         figures=figures,
         commands=again if metrics else [],

@@ -26,11 +26,14 @@ import numpy as np
 
 from neurodense import atomic
 from neurodense.data.partial import options_of
-from neurodense.evaluation.evaluate import Evaluation, write_evaluation
-from neurodense.evaluation.metrics import Metrics, measure
+from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.intervals import Intervals
+from neurodense.evaluation.metrics import HEADLINE, Metrics, measure
+from neurodense.evaluation.operating import healthy_class
 from neurodense.evaluation.partial import Called, Calls, calls_as_dict, facts_of, pool_calls
 from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.report import write_report
+from neurodense.evaluation.write import write_evaluation
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 from neurodense.training.caveats import caveats
@@ -87,8 +90,9 @@ def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) 
     each = [read_predictions(run / name / "evaluation" / "predictions.csv") for name in names]
     metrics = [measure(one.labels, one.truth, one.probabilities) for one in each]
     pooled = pool(each)
-    whole = Evaluation(pooled, measure(pooled.labels, pooled.truth, pooled.probabilities), _failures(run, names))
-    figures = compare(whole.metrics, metrics)
+    measured = measure(pooled.labels, pooled.truth, pooled.probabilities)
+    whole = Evaluation(pooled, measured, _failures(run, names), healthy=healthy_class(pooled.labels))
+    figures = compare(whole.metrics, whole.intervals, metrics)
     atomic.write_json(
         run / "folds.json",
         {
@@ -142,33 +146,29 @@ def pool(folds: Sequence[Predictions]) -> Predictions:
     )
 
 
-def compare(pooled: Metrics, folds: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
-    """Each figure of the pooled predictions, its mean and sample standard deviation over the folds, and of each fold.
+def compare(pooled: Metrics, intervals: Intervals, folds: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
+    """Each figure of the pooled predictions and its interval, its mean and standard deviation over the folds, and each.
+
+    The interval is by the bootstrap over groups, as that of any other predictions. The sample standard deviation is
+    over the folds; it and the mean are None where a figure has no value in a fold.
 
     The folds share most of their training images, so the deviation says how much the figure depends on the split, and
     is no standard error of the mean (Bengio and Grandvalet, JMLR 5, 2004: it has no unbiased estimate).
     """
-    values = [_flat(one) for one in folds]
-    return {
-        name: {
+    each = [one.figures for one in folds]
+    figures: dict[str, dict[str, Any]] = {}
+    for name, value in pooled.figures.items():
+        values = [one[name] for one in each]
+        known = [one for one in values if one is not None]
+        complete = len(known) == len(values)
+        figures[name] = {
             "pooled": value,
-            "mean": float(np.mean([one[name] for one in values])),
-            "sd": float(np.std([one[name] for one in values], ddof=1)),
-            "folds": [one[name] for one in values],
+            "interval": intervals.bounds.get(name),
+            "mean": float(np.mean(known)) if complete else None,
+            "sd": float(np.std(known, ddof=1)) if complete else None,
+            "folds": values,
         }
-        for name, value in _flat(pooled).items()
-    }
-
-
-def _flat(metrics: Metrics) -> dict[str, float]:
-    """The figures of metrics.json by dotted names: accuracy, macro.f1, per_class.glioma.recall, ..."""
-    values = metrics.as_dict()
-    flat = {name: values[name] for name in ("accuracy", "loss")}
-    for average in ("macro", "weighted"):
-        flat |= {f"{average}.{name}": value for name, value in values[average].items()}
-    for label, scores in values["per_class"].items():
-        flat |= {f"per_class.{label}.{name}": scores[name] for name in ("precision", "recall", "f1")}
-    return flat
+    return figures
 
 
 def table(figures: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
@@ -177,11 +177,14 @@ def table(figures: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> li
     main |= {f"recall of {label}": f"per_class.{label}.recall" for label in labels}
     count = len(figures["accuracy"]["folds"])
     width = max(map(len, main))
-    lines = [f"  {'':<{width}}  pooled    mean      sd  " + "".join(f"  fold {k}" for k in range(1, count + 1))]
+    head = f"  {'':<{width}}  pooled  {'95% interval':<16}    mean      sd  "
+    lines = [head + "".join(f"  fold {k}" for k in range(1, count + 1))]
     for title, name in main.items():
         row = figures[name]
         values = "".join(f"  {value:{len(f'fold {k}')}.4f}" for k, value in enumerate(row["folds"], 1))
-        lines.append(f"  {title:<{width}}  {row['pooled']:.4f}  {row['mean']:.4f}  {row['sd']:.4f}  {values}")
+        bounds = "{:.4f} to {:.4f}".format(*row["interval"]) if row["interval"] else "-"
+        numbers = f"{row['pooled']:.4f}  {bounds:<16}  {row['mean']:.4f}  {row['sd']:.4f}"
+        lines.append(f"  {title:<{width}}  {numbers}  {values}")
     return lines
 
 
@@ -208,15 +211,15 @@ def _report(
     summary = [
         f"{len(names)} models were trained, each tested on the images that it did not see, so that each of the "
         f"{metrics.n:,} {'synthetic ' if sheet.synthetic else ''}images was tested once.",
-        f"Together the accuracy is {metrics.accuracy:.3f} and the macro F1 {metrics.macro.f1:.3f}; over the folds "
-        f"{accuracy['mean']:.3f} ± {accuracy['sd']:.3f} and {macro['mean']:.3f} ± {macro['sd']:.3f} (mean ± standard "
-        "deviation).",
+        f"Together the accuracy is {whole.spoken('accuracy')} and the macro F1 {whole.spoken('macro.f1')}, each with "
+        f"its 95% interval; over the folds {accuracy['mean']:.3f} ± {accuracy['sd']:.3f} and {macro['mean']:.3f} ± "
+        f"{macro['sd']:.3f} (mean ± standard deviation).",
     ]
     if sheet.final:
         summary.append("One more model was trained on all images: nothing is left to measure it on.")
     facts = {
-        title: f"{row['pooled']:.4f}; {row['mean']:.4f} ± {row['sd']:.4f}"
-        for title, row in (("Accuracy", accuracy), ("Macro F1", macro), ("Loss (nats)", figures["loss"]))
+        HEADLINE[name]: f"{whole.spoken(name)}; {figures[name]['mean']:.3f} ± {figures[name]['sd']:.3f}"
+        for name in ("accuracy", "macro.f1", "loss")
     }
     facts |= facts_of(sheet.partial, calls)
     for k, name in enumerate(names):
@@ -237,9 +240,9 @@ def _report(
         title=f"neurodense: {run.resolve().name}, {len(names)} folds"
         + (" (synthetic images)" if sheet.synthetic else ""),
         summary=summary,
-        warnings=caveats(sheet, metrics),
+        warnings=caveats(sheet, whole),
         facts=facts,
-        metrics=metrics,
+        evaluation=whole,
         history=[],
         figures=drawn,
         commands=[f"neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --folds {len(names)}{extra} {given}"],

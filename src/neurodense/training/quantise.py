@@ -71,7 +71,8 @@ def quantise(
         graph = Path(room) / INT8_GRAPH
         graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())
         files = {**card.files, INT8_GRAPH: sha256_of(graph)}
-        write_card(Path(room), card.model_copy(update={"files": files}))
+        alone = {"files": files, "out_of_distribution": None}  # the graph is judged, and its folder holds no more
+        write_card(Path(room), card.model_copy(update=alone))
         small = Predictor(room, precision="int8", streams=MANY)
         before, after = (evaluate_records(one, root, validation, screen) for one in (exact, small))
         if losses := shortfalls(before.metrics, after.metrics):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from neurodense.evaluation.partial import either
+from neurodense.data.partial import either
+from neurodense.evaluation.calibrate import summary
+from neurodense.evaluation.intervals import spoken
 from neurodense.inference.card import Card
 
 
@@ -31,6 +33,7 @@ def model_readme(card: Card) -> str:
         "| `card.json` | class names in order, preprocessing, recipe, data, results, versions |",
         "| `model.onnx` | pixels (N, 1, S, S) in [0, 1] -> logits, class activation maps, features |",
         *(["| `model.int8.onnx` | the same in 8 bits; card.json has what it was held to |"] if card.int8 else []),
+        *(["| `ood.safetensors` | what the model knows, to reject other images |"] if card.out_of_distribution else []),
         "| `model.safetensors` | weights under torchvision's names |",
         "",
         "## Data",
@@ -58,19 +61,27 @@ def model_readme(card: Card) -> str:
     elif data.groups is None:
         lines.append("Images of one patient may be on both sides of this split: the figures below may be too good.")
     if card.metrics is not None:
+        found = card.metrics["intervals"]
+
+        def said(name: str, value: float) -> str:
+            return spoken(value, found["figures"].get(name))
+
         lines += [
             "",
             "## Results on the test part",
             "",
-            f"n {card.metrics['n']:,}, accuracy {card.metrics['accuracy']:.4f}, "
-            f"macro F1 {card.metrics['macro']['f1']:.4f}, loss {card.metrics['loss']:.4f}.",
+            f"n {card.metrics['n']:,}, accuracy {said('accuracy', card.metrics['accuracy'])}, "
+            f"macro F1 {said('macro.f1', card.metrics['macro']['f1'])}, loss {said('loss', card.metrics['loss'])}. "
+            f"In brackets: 95% intervals, by a bootstrap over {found['units']:,} {found['drawn']}.",
+            *found["warnings"],
             "",
             "| class | precision | recall | F1 | support |",
             "|---|---:|---:|---:|---:|",
         ]
         for name, s in card.metrics["per_class"].items():
             shown = name.replace("|", "\\|")
-            lines.append(f"| {shown} | {s['precision']:.4f} | {s['recall']:.4f} | {s['f1']:.4f} | {s['support']:,} |")
+            cells = (said(f"per_class.{name}.{key}", s[key]) for key in ("precision", "recall", "f1"))
+            lines.append(f"| {shown} | {' | '.join(cells)} | {s['support']:,} |")
     if any(one.called for one in data.partial):
         lines += ["", "## Images whose class is only partly known", ""]
         lines += [
@@ -79,14 +90,20 @@ def model_readme(card: Card) -> str:
             for one in data.partial
             for part, called in one.called.items()
         ]
+    if card.calibration is not None:
+        lines += ["", "## What it says of its own certainty", "", *(f"- {line}" for line in summary(card))]
     lines += [
         "",
         "## Limits",
         "",
         ("No image was kept to test this model on. " if card.metrics is None else "")
         + f"Training and test images come from the same folder{'s' if data.partial else ''}. On images of another "
-        "scanner, protocol or collection the figures can be far lower: measure there before you rely on it. Every "
-        "image gets one of the classes, also one that shows no brain.",
+        "scanner, protocol or collection the figures can be far lower: measure there before you rely on it. "
+        + (
+            "Every image gets one of the classes, also one that shows no brain."
+            if card.out_of_distribution is None
+            else "Images that show no brain are rejected, but not all of them."
+        ),
         "",
     ]
     return "\n".join(lines)
