@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from neurodense.data.split_table import read_part
 from neurodense.inference.engine import Engine
 from neurodense.inference.predictor import Predictor
-from neurodense.training.export import export_graph, export_weights
-from neurodense.training.half import round_to_half, share_weights, whole_graph
+from neurodense.training.export import export_graph
+from neurodense.training.half import export_half, round_to_half, whole_graph
 from neurodense.training.network import Network
 from neurodense.training.quantise import quantise
 from neurodense.training.recipe import Recipe
@@ -22,16 +22,13 @@ from neurodense.training.run import train
 @pytest.fixture(scope="module")
 def network() -> Network:
     torch.manual_seed(3)
-    network = Network(3, 0.1).eval()
-    round_to_half(network)
-    return network
+    return Network(3, 0.1).eval()
 
 
 @pytest.fixture(scope="module")
 def folder(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("half")
-    export_weights(network, folder / "model.safetensors", torch.float16)
-    share_weights(network, 64, folder)
+    export_half(network, 64, folder)
     return folder
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH, SLICES, engine_options
+from neurodense.cli.options import MODEL, PATH, SLICES, engine_options
 from neurodense.errors import MissingExtra
 
 
 @click.command()
 @click.argument("data", type=PATH)
-@click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
+@MODEL
 @click.option("--split", type=PATH, metavar="CSV", help="path,part: with --part, which images to take.")
 @click.option("--part", type=click.Choice(["train", "validation", "test"]), help="Part of --split.")
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): intervals resample whole groups.")
@@ -87,7 +87,7 @@ def evaluate(
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE_OR_FOLDER...")
-@click.option("--model", required=True, type=PATH, help="Model folder, such as RUN/model.")
+@MODEL
 @SLICES
 @engine_options(precision="auto")
 @click.option(

@@ -12,6 +12,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
+MODEL = click.option(
+    "--model",
+    default="brain",
+    show_default=True,
+    type=PATH,
+    help="Model folder, such as RUN/model; brain is the one that comes with the package.",
+)
+
 SLICES = click.option(
     "--slices",
     default="brain",

@@ -14,7 +14,9 @@ from neurodense.cli.options import PATH
 @click.argument("data", required=False, type=PATH)
 @click.option("--out", type=PATH, metavar="RUN", help="Run folder to make.")
 @click.option("--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="See `neurodense recipes`.")
-@click.option("--weights", metavar="imagenet|none|FILE", help="Starting weights; what the recipe says if left out.")
+@click.option(
+    "--weights", metavar="imagenet|brain|none|FILE", help="Starting weights; what the recipe says if left out."
+)
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): whole groups stay in one part.")
 @click.option("--split", type=PATH, metavar="CSV", help="path,part: the parts to use, such as RUN/split.csv.")
 @click.option("--split-by", type=click.Choice(["group", "image"]), help="Image by image is how the notebook does it.")

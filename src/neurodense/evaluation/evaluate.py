@@ -30,6 +30,7 @@ from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.predictor import MANY, Predictor
+from neurodense.inference.seen import count_seen
 from neurodense.inference.shift import Shift
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
@@ -51,6 +52,7 @@ class Evaluation:
         certainty: Calibration, prediction sets and rejection; None where the model was never calibrated.
         shift: How far the images, taken together, are from the model's validation part; None where that is not known.
         left_out: Class folder that the map does not name -> images and studies in it.
+        seen: How many of the images the model was trained or validated on.
         inside: The metrics of the model's card, where these are other data than its own.
     """
 
@@ -63,6 +65,7 @@ class Evaluation:
     certainty: Certainty | None = None
     shift: Shift | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    seen: int = 0
     inside: Mapping[str, Any] | None = None
 
     @cached_property
@@ -106,6 +109,7 @@ class Evaluation:
             "certainty": self.certainty and self.certainty.as_dict(),
             "shift": self.shift and self.shift.as_dict(),
             "drops": [drop.as_dict() for drop in self.drops],
+            "seen": self.seen,
             "left_out": dict(self.left_out),
             "unreadable": [failure.as_dict() for failure in self.failures],
         }
@@ -117,6 +121,10 @@ class Evaluation:
         if self.slices is not None:
             studies = len({source.rpartition("#")[0] for source in self.slices.sources})
             said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
+        if self.seen:
+            said.append(
+                f"The model was trained or validated on {self.seen:,} of these images: figures on them are too good."
+            )
         if self.left_out:
             folders = ", ".join(f"{name} ({count:,})" for name, count in self.left_out.items())
             said.append(f"Left out, since the map does not name them: {folders}.")
@@ -186,7 +194,8 @@ def evaluate(
         )
     kept = [pair for pair in zip(records, inputs, strict=True) if pair[0].label not in left_out]
     found = _evaluate(predictor, labels, kept, healthy, slices, screen, lost)
-    return replace(found, left_out=left_out, inside=predictor.card.metrics if split is None else None)
+    seen = count_seen(predictor.seen, (item for _, item in kept if isinstance(item, Path) and item.is_file()))
+    return replace(found, left_out=left_out, seen=seen, inside=predictor.card.metrics if split is None else None)
 
 
 def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:

@@ -18,8 +18,10 @@ from neurodense.inference.pipeline import Input, Loaded, run_through
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.inference.scaling import calibrated, softmax
+from neurodense.inference.seen import read_seen
 from neurodense.inference.sets import chosen_sets, members
 from neurodense.inference.shift import Shift, one_of_each, shift
+from neurodense.inference.shipped import model_folder
 from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure, read_study
@@ -37,7 +39,7 @@ class Predictor:
     """A loaded model folder.
 
     Args:
-        model: The folder.
+        model: The folder, or "brain" for the model that comes with the package.
         engine: What runs the graph, one of `engine.ENGINES`; "auto" is the fastest one that is installed.
         precision: "fp32" is the graph as it was exported, within 1e-4 in probability of torch on every machine; "bf16"
             the same graph in bfloat16, where engine and CPU have it; "int8" the folder's int8 graph. "auto" is int8
@@ -56,6 +58,7 @@ class Predictor:
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
+        seen: Digits of the hashes of the images that the model was trained and validated on; see `seen.py`.
         sets: Thresholds of the prediction sets; None where the model has none.
 
     Raises:
@@ -75,8 +78,9 @@ class Predictor:
         cache: str | Path | None = None,
         error: float | None = None,
     ) -> None:
-        folder = Path(model)
+        folder = model_folder(model)
         self.card: Card = read_card(folder)
+        self.seen = read_seen(folder, self.card)
         self.sets = chosen_sets(self.card, error)
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)

@@ -29,6 +29,12 @@ class _Explained(nn.Module):
         return self.network.explain(pixels)
 
 
+def export(network: Network, size: int, folder: Path) -> None:
+    """Write FOLDER/model.safetensors and FOLDER/model.onnx, float32."""
+    export_weights(network, folder / "model.safetensors")
+    export_graph(network, size, folder / "model.onnx")
+
+
 def export_graph(network: Network, size: int, path: Path) -> None:
     """Write the graph: pixels (N, 1, size, size) -> logits, activation_maps, features; N is free.
 

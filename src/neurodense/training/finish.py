@@ -26,13 +26,14 @@ from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, fa
 from neurodense.evaluation.report import write_report
 from neurodense.evaluation.write import Figure, write_evaluation
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
-from neurodense.inference.predictor import MANY, Predictor
+from neurodense.inference.predictor import GRAPH, MANY, Predictor
+from neurodense.inference.seen import SEEN, write_seen
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.caveats import caveats
-from neurodense.training.export import export_graph, export_weights
-from neurodense.training.half import round_to_half, share_weights
+from neurodense.training.export import export
+from neurodense.training.half import export_half
 from neurodense.training.journal import read_history
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
@@ -75,15 +76,10 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     staging = run / ".model-new"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    half = recipe.stored_as == "fp16"
-    if half:
-        round_to_half(network)
-    export_weights(network, staging / "model.safetensors", torch.float16 if half else torch.float32)
-    if half:
-        share_weights(network, recipe.image_size, staging)
-    else:
-        export_graph(network, recipe.image_size, staging / "model.onnx")
-    files = {path.name: sha256_of(path) for path in (staging / "model.onnx", staging / "model.safetensors")}
+    (export_half if recipe.stored_as == "fp16" else export)(network, recipe.image_size, staging)
+    met = (*split.parts["train"], *split.parts["validation"], *split.partial["train"], *split.partial["validation"])
+    write_seen(staging, (record.sha256 for record in met))
+    files = {name: sha256_of(staging / name) for name in (GRAPH, "model.safetensors", SEEN)}
     write_card(staging, card.model_copy(update={"files": files}))
     _check_agreement(network, Predictor(staging, precision="fp32", streams=MANY), catalogue, split)
 

@@ -16,10 +16,17 @@ from typing import Any
 import torch
 
 from neurodense import atomic
-from neurodense.training.export import trace
+from neurodense.training.export import export_weights, trace
 from neurodense.training.network import Network
 
 _PREFIX = "network."  # of the weights' names in the graph
+
+
+def export_half(network: Network, size: int, folder: Path) -> None:
+    """Round the network to float16, then write FOLDER/model.safetensors and a FOLDER/model.onnx that reads it."""
+    round_to_half(network)
+    export_weights(network, folder / "model.safetensors", torch.float16)
+    share_weights(network, size, folder)
 
 
 def round_to_half(network: Network) -> None:

@@ -66,7 +66,6 @@ def quantise(
     screen.say(f"int8: calibrating on {len(chosen):,} training images, then {len(validation):,} validation images")
     ranges = calibrate(folder / GRAPH, _pixels(root, chosen, card))
 
-
     with tempfile.TemporaryDirectory() as room:
         graph = Path(room) / INT8_GRAPH
         graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())

@@ -1,4 +1,4 @@
-"""Starting weights: torchvision's ImageNet ones, a file, or none."""
+"""Starting weights: torchvision's ImageNet ones, the shipped model's, a file, or none."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.models import DenseNet121_Weights
 
 from neurodense.errors import WeightsError
+from neurodense.inference.shipped import BRAIN, model_folder
 from neurodense.training.network import Network
 
 # DenseNet weights were once saved with `norm.1` where the modules are named `norm1`.
@@ -37,15 +38,18 @@ def read_weights(weights: str | Path) -> Start:
     """Read starting weights.
 
     Args:
-        weights: "imagenet", "none", or a .pth / .pt / .safetensors file.
+        weights: "imagenet", "brain" (the shipped model's), "none", or a .pth / .pt / .safetensors file.
 
     Raises:
         WeightsError: Not there or not readable.
+        ModelError: There is no shipped model.
     """
     if str(weights) == "none":
         return Start(None, "none: random initial weights")
     if str(weights) == "imagenet":
         path, origin = _imagenet(), f"torchvision {DenseNet121_Weights.IMAGENET1K_V1}"
+    elif str(weights) == BRAIN:
+        path, origin = model_folder(BRAIN) / "model.safetensors", f"{BRAIN}, the model of the package"
     else:
         path, origin = Path(weights), f"file {Path(weights).name}"
     state = read_state(path)
@@ -72,7 +76,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict without running code from it: safetensors, or a .pth through `weights_only=True`."""
     if not path.is_file():
         raise WeightsError(
-            f"There is no weights file {path}.", "--weights takes imagenet, none, or a .pth or .safetensors file."
+            f"There is no weights file {path}.",
+            "--weights takes imagenet, brain, none, or a .pth or .safetensors file.",
         )
     try:
         if path.suffix == ".safetensors":
@@ -140,6 +145,6 @@ def _imagenet() -> Path:
             f"The ImageNet weights of DenseNet121 are not at {path}, and fetching {url} failed: {error}",
             f"One of: (1) fetch {name} on another machine and put it at {path}; "
             f"(2) --weights FILE with a .pth or .safetensors of DenseNet121; "
-            "(3) --weights none --recipe scratch, which needs none.",
+            "(3) --weights brain, which comes with neurodense, or --weights none --recipe scratch, which needs none.",
         ) from error
     return path

@@ -1,0 +1,36 @@
+"""The images a model has seen, by their files' hashes, so that nobody tests on them unawares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from neurodense import atomic
+from neurodense.inference.card import Card
+
+SEEN: Final = "seen.txt"
+_DIGITS = 16  # of a sha256: among a million files, the chance that two share them is one in forty million
+
+
+def write_seen(folder: Path, hashes: Iterable[str]) -> None:
+    """Write FOLDER/seen.txt: the first digits of the sha256 of each file, a line each, in order."""
+    atomic.write_text(folder / SEEN, "".join(f"{digits}\n" for digits in sorted({sha[:_DIGITS] for sha in hashes})))
+
+
+def read_seen(folder: Path, card: Card) -> frozenset[str]:
+    """The digits that `write_seen` wrote; empty for a model without."""
+    return frozenset((folder / SEEN).read_text(encoding="ascii").split()) if SEEN in card.files else frozenset()
+
+
+def count_seen(seen: frozenset[str], files: Iterable[Path]) -> int:
+    """How many of these files the model was trained or validated on; one that cannot be read is none of them."""
+    count = 0
+    for path in files:
+        try:
+            with path.open("rb") as handle:
+                count += hashlib.file_digest(handle, "sha256").hexdigest()[:_DIGITS] in seen
+        except OSError:
+            continue
+    return count
