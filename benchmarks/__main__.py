@@ -41,6 +41,23 @@ def folds_command(data: Path, images: int, folds: int, name: str, precision: Any
     cross_validation.measure(data, images, folds, name, precision, rounds, out)
 
 
+@main.command("offsource")
+@click.argument("data", type=_PATH)
+@click.argument("split", type=_PATH)
+@click.argument("tumours", type=_PATH)
+@click.option("--model", "models", required=True, multiple=True, help="Model folder, or brain; may be repeated.")
+@click.option("--part", default="validation", type=click.Choice(["validation", "test"]))
+@click.option("--volumes", type=_PATH, help="Folder of volumes with tumour masks, one sub-folder a patient.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/offsource.json"))
+def offsource_command(
+    data: Path, split: Path, tumours: Path, models: tuple[str, ...], part: Any, volumes: Path | None, out: Path
+) -> None:
+    """Tumour or source: DATA by its SPLIT, the folder TUMOURS of another collection, and volumes with masks."""
+    from benchmarks import offsource
+
+    offsource.measure(models, data, split, part, tumours, volumes, out)
+
+
 @main.command("engines")
 @click.option("--size", default=224, help="Side of the input in pixels.")
 @click.option("--rounds", default=7, help="Rounds in which the contestants take turns.")

@@ -90,3 +90,10 @@ def test_a_run_may_end_in_half_the_bytes(phantoms: Path, tiny: Recipe, finished_
 
     parts = [read_part(tmp_path / "run" / "split.csv", phantoms, part) for part in ("train", "validation")]  # type: ignore[arg-type]
     assert quantise(model, phantoms, *parts).int8 is not None  # from the weights in the other file
+
+
+def test_whoever_may_read_a_new_file_may_read_the_weights(folder: Path) -> None:
+    other = folder / "other"
+    other.touch()
+    assert (folder / "model.safetensors").stat().st_mode == other.stat().st_mode
+    other.unlink()

@@ -92,7 +92,7 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["train", "x", "--out", "y", "--precision", "int8"], ["'auto', 'fp32', 'bf16', 'fp16'"]),
         (["train", "x", "--out", "y", "--cache", "c", "--no-cache"], ["exclude"]),
         (["train", "x", "--out", "y", "--partial", "z"], ["'z' does not say which classes", "FOLDER=CLASS,CLASS"]),
-        (["predict", "x.png"], ["--model"]),
+        (["predict"], ["FILE_OR_FOLDER"]),
         (["predict", "x.png", "--model", "nowhere"], ["nowhere is not a folder", "card.json"]),
         (["predict", "x.nii", "--model", "nowhere", "--slices", "some"], ["allowed are brain, all, middle, every:N"]),
         (["evaluate", "x", "--model", "nowhere"], ["card.json"]),

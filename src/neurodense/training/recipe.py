@@ -84,7 +84,7 @@ class Recipe(Checked):
     keep: Literal["best", "last"] = Field("best", description="Best epoch by validation macro F1, or the last one.")
     weights: Literal["imagenet", "brain", "none"] = Field("imagenet", description="Start, where --weights does not say.")
     stored_as: Literal["fp32", "fp16"] = Field(
-        "fp32", description="fp16 rounds the weights at the end, and the model folder takes half the bytes."
+        "fp32", description="fp16 rounds the weights at the end; the model folder takes half the bytes."
     )
     views: int = Field(
         1, ge=1, le=1000, description="Augmented views an image behind a frozen prefix; epochs go round them."
