@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -58,7 +59,6 @@ class Predictor:
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
-        seen: Digits of the hashes of the images that the model was trained and validated on; see `seen.py`.
         sets: Thresholds of the prediction sets; None where the model has none.
 
     Raises:
@@ -80,7 +80,7 @@ class Predictor:
     ) -> None:
         folder = model_folder(model)
         self.card: Card = read_card(folder)
-        self.seen = read_seen(folder, self.card)
+        self._folder = folder
         self.sets = chosen_sets(self.card, error)
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
@@ -93,6 +93,11 @@ class Predictor:
         if self.card.out_of_distribution is not None:
             _check(folder / REJECTION, self.card)
             self._rejection = Rejection.load(folder / REJECTION)
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """What stands for the images that the model was trained and validated on; see `seen.py`."""
+        return read_seen(self._folder, self.card)
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from neurodense import atomic
+from neurodense.errors import ModelError
 from neurodense.inference.card import Card
 
 SEEN: Final = "seen.txt"
@@ -20,8 +21,17 @@ def write_seen(folder: Path, hashes: Iterable[str]) -> None:
 
 
 def read_seen(folder: Path, card: Card) -> frozenset[str]:
-    """The digits that `write_seen` wrote; empty for a model without."""
-    return frozenset((folder / SEEN).read_text(encoding="ascii").split()) if SEEN in card.files else frozenset()
+    """The digits that `write_seen` wrote; empty for a model without.
+
+    Raises:
+        ModelError: The file is missing.
+    """
+    if SEEN not in card.files:
+        return frozenset()
+    try:
+        return frozenset((folder / SEEN).read_text(encoding="ascii").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{folder / SEEN} cannot be read: {error}", "Copy the model folder again.") from None
 
 
 def count_seen(seen: frozenset[str], files: Iterable[Path]) -> int:
