@@ -26,6 +26,7 @@ from neurodense.errors import DataError, RunError
 from neurodense.evaluation.intervals import intervals
 from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.predictions import read_predictions
+from neurodense.evaluation.readme import model_readme
 from neurodense.inference.card import read_card
 from neurodense.inference.predictor import Predictor
 from neurodense.screen import Screen
@@ -33,7 +34,6 @@ from neurodense.training import activations, execute, mirror
 from neurodense.training import run as runs
 from neurodense.training.caveats import caveats
 from neurodense.training.plan import Plan
-from neurodense.training.readme import model_readme
 from neurodense.training.recipe import Recipe, parse_recipe
 from neurodense.training.run import resume, train
 from neurodense.training.sheet import read_sheet

@@ -22,10 +22,12 @@ def calibrate(model: Path, data: Path, split: Path) -> None:
     from neurodense.data.split_table import read_part
     from neurodense.evaluation.calibrate import calibrate as add_certainty
     from neurodense.evaluation.calibrate import summary
+    from neurodense.evaluation.readme import describe
     from neurodense.screen import Screen
 
     screen = Screen.on_stderr()
     card = add_certainty(model, data, read_part(split, data, "train"), read_part(split, data, "validation"), screen)
+    describe(model, card)
     for line in summary(card):
         click.echo(line)
     if card.metrics is not None:

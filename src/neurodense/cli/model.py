@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from neurodense.errors import MissingExtra
 @click.option("--healthy", metavar="CLASS", help="The class without a tumour; guessed from names such as notumor.")
 @SLICES
 @engine_options(precision="fp32")
-@click.option("--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv and figures there.")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv, figures and report/index.html there."
+)
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def evaluate(
     data: Path,
@@ -54,6 +57,8 @@ def evaluate(
     from rich.console import Console
 
     from neurodense.evaluation.evaluate import evaluate as measure
+    from neurodense.evaluation.evaluation_report import report_evaluation
+    from neurodense.evaluation.mistakes import draw_mistakes
     from neurodense.evaluation.tables import print_evaluation
     from neurodense.evaluation.write import write_evaluation
     from neurodense.inference.card import model_notes
@@ -78,9 +83,14 @@ def evaluate(
         screen.warn(f"left out: {failure.message}")
     if out is not None:
         try:
-            write_evaluation(result, out, subject=title, note=note, history=predictor.card.history)
+            figures = write_evaluation(result, out, subject=title, note=note, history=predictor.card.history)
+            mistakes = draw_mistakes(result.predictions, predictor, data, out)
+            command = shlex.join(["neurodense", *sys.argv[1:]])
+            report_evaluation(
+                result, predictor.card, out, data=where, figures=figures, mistakes=mistakes, command=command
+            )
         except MissingExtra as error:
-            screen.warn(f"{out} has metrics.json and predictions.csv but no figures. {error.message} {error.hint}")
+            screen.warn(f"{out} has metrics.json and predictions.csv but no report. {error.message} {error.hint}")
     if result.failures:
         sys.exit(1)
 

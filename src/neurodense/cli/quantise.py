@@ -20,6 +20,7 @@ def quantise(model: Path, data: Path, split: Path) -> None:
     recall of each class by 1 point, else MODEL stays as it is.
     """
     from neurodense.data.split_table import read_part
+    from neurodense.evaluation.readme import describe
     from neurodense.screen import Screen
     from neurodense.training.quantise import quantise as add_int8
     from neurodense.training.quantise import summary
@@ -27,4 +28,5 @@ def quantise(model: Path, data: Path, split: Path) -> None:
     screen = Screen.on_stderr()
     card = add_int8(model, data, read_part(split, data, "train"), read_part(split, data, "validation"), screen)
     assert card.int8 is not None
+    describe(model, card)
     click.echo(summary(card.int8))

@@ -17,11 +17,15 @@ from typing import Any, Final
 from neurodense.atomic import write_text
 from neurodense.errors import MissingExtra
 from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.flow import Row, flow_svg
 from neurodense.evaluation.metrics import HEADLINE, Metrics
+from neurodense.evaluation.mistakes import Mistake
 from neurodense.notice import NOTICE
 
 TEMPLATE: Final = "report.html.j2"
 STYLE: Final = "report.css"
+PLACED: Final = ("decision-curve", "reliability", "selective")
+"""Figures that stand beside the tables that they belong to."""
 PIXELS_PER_CSS_PIXEL: Final = 1.5625
 """Figures have 150 dots an inch and CSS has 96: shown at their true size, sharp on dense screens and in print."""
 
@@ -37,6 +41,8 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     figures: Sequence[tuple[str, Path, str]],
     commands: Sequence[str],
+    flow: Sequence[Row] = (),
+    mistakes: Sequence[Mistake] = (),
 ) -> None:
     """Write the report to `path`, whole or not at all. Parts that are empty are left out, with their headings.
 
@@ -48,8 +54,11 @@ def write_report(
         facts: Headline name -> value, in the order to show them.
         evaluation: What was measured, or None where nothing was.
         history: One mapping an epoch, as `figures.curves_figure` takes them.
-        figures: (caption, PNG file, text that says what the figure shows to those who cannot see it) each.
+        figures: (caption, PNG file, text that says what the figure shows to those who cannot see it) each. The name of
+            the file decides where it stands.
         commands: Shell commands that make the same again, in order.
+        flow: Which images went where.
+        mistakes: The worst ones.
 
     Raises:
         MissingExtra: jinja2 is not installed.
@@ -76,8 +85,12 @@ def write_report(
         headline=HEADLINE,
         confusion=[] if metrics is None else _confusion(metrics),
         history=history,
-        figures=[_figure(caption, png, alt) for caption, png, alt in figures],
+        figures={png.stem: _figure(caption, png, alt) for caption, png, alt in figures},
+        placed_figures=PLACED,
         commands=commands,
+        flow=Markup(flow_svg(flow)) if flow else "",  # noqa: S704  (escaped where it is made)
+        mistakes=[(one, _figure("", one.picture, one.alt)) for one in mistakes],
+        by_source=[],
     )
     # A path in a command may hold bytes that are no UTF-8, which Python keeps as surrogates: shown as "?".
     write_text(path, html.encode(errors="replace").decode())

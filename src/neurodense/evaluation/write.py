@@ -32,7 +32,7 @@ def write_evaluation(
         history: The epochs of the model's training; its curves are drawn where there are any.
 
     Returns:
-        The figures.
+        The figures of a report.
 
     Raises:
         MissingExtra: matplotlib is not installed; the tables are written all the same.
@@ -47,14 +47,8 @@ def write_evaluation(
     if evaluation.decision is not None:
         write_decision_curve(evaluation.decision, out / "decision-curve.csv")
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""
-    for shares, name, caption in (
-        (False, "confusion-counts.png", "Confusion matrix, images"),
-        (True, "confusion-shares.png", "Confusion matrix, share of each true class"),
-    ):
-        confusion_figure(metrics, out / name, shares=shares, title=subject + remark)
-        scores = f"Accuracy {metrics.accuracy:.3f}, macro F1 {metrics.macro.f1:.3f}."
-        alt = f"{caption}: rows true, columns predicted. {scores}"
-        figures.append((caption, out / name, alt))
+    for shares, name in ((False, "confusion-counts.png"), (True, "confusion-shares.png")):
+        confusion_figure(metrics, out / name, shares=shares, title=subject + remark)  # the report has it as a table
     if (curve := evaluation.decision) is not None:
         decision_figure(curve, out / "decision-curve.png", subject + remark)
         caption = "Decision curve: what calling a tumour is worth, by the false alarms that one found tumour is worth"

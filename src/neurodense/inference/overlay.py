@@ -41,8 +41,14 @@ _BACKGROUND, _TEXT, _FAINT = "#101010", "#f2f2f2", "#b8b8b8"
 Floats = NDArray[np.float32]
 
 
-def draw(explanation: Explanation) -> Image.Image:
-    """The picture, RGB, about 1000 x 600 pixels."""
+def panels(explanation: Explanation) -> Image.Image:
+    """The scan with the hottest tenth outlined, and beside it the scan under the heat: RGB, without words."""
+    plain, warm = _panels(explanation)
+    return Image.fromarray(np.concatenate([plain, np.zeros_like(plain[:, :_GAP]), warm], axis=1))
+
+
+def _panels(explanation: Explanation) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both panels, uint8 (height, width, 3) each."""
     height, width = _panel_size(explanation)
     scan = _resized(explanation.scan.pixels, (height, width)).clip(0, 1)
     heat = _resized(explanation.heat, (height, width))
@@ -53,7 +59,14 @@ def draw(explanation: Explanation) -> Image.Image:
     line, halo = _outline(heat)
     for panel in (grey, warm):
         panel[halo], panel[line] = 0.0, 1.0
+    plain, hot = (np.rint(panel * 255).astype(np.uint8) for panel in (grey, warm))
+    return plain, hot
 
+
+def draw(explanation: Explanation) -> Image.Image:
+    """The picture, RGB, about 1000 x 600 pixels."""
+    plain, warm = _panels(explanation)
+    height, width = plain.shape[:2]
     large, small = _font(_LARGE), _font(_SMALL)
     total = max(2 * width + 4 * _GAP + _BAR + 90, 640)
     foot = _wrapped(_sentences(explanation), total - 2 * _GAP, small)
@@ -65,8 +78,8 @@ def draw(explanation: Explanation) -> Image.Image:
     pen.text((_GAP, _GAP), _fitted(title, total - 2 * _GAP, large), _TEXT, large)
     source = _drawable(explanation.scan.source, small)
     pen.text((_GAP, _GAP + _LARGE + 10), _fitted(source, total - 2 * _GAP, small, keep_end=True), _FAINT, small)
-    for left, panel in ((_GAP, grey), (2 * _GAP + width, warm)):
-        picture.paste(Image.fromarray(np.rint(panel * 255).astype(np.uint8)), (left, top))
+    for left, panel in ((_GAP, plain), (2 * _GAP + width, warm)):
+        picture.paste(Image.fromarray(panel), (left, top))
     _scale(picture, pen, (3 * _GAP + 2 * width, top), height, small)
     for number, text in enumerate(foot):
         pen.text((_GAP, below + number * (_SMALL + 6)), text, _FAINT, small)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +14,15 @@ import torch
 
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
-from neurodense.data.partial import Partial, either, options_of
+from neurodense.data.partial import Partial
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.calibrate import calibrate
 from neurodense.evaluation.calibrate import summary as summary_of_certainty
 from neurodense.evaluation.evaluate import Evaluation, evaluate_records
-from neurodense.evaluation.metrics import HEADLINE
+from neurodense.evaluation.mistakes import draw_mistakes
 from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, facts_of
-from neurodense.evaluation.report import write_report
+from neurodense.evaluation.readme import describe
 from neurodense.evaluation.write import Figure, write_evaluation
 from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
 from neurodense.inference.predictor import GRAPH, MANY, Predictor
@@ -31,15 +30,14 @@ from neurodense.inference.seen import SEEN, write_seen
 from neurodense.scans.study import read_image
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
-from neurodense.training.caveats import caveats
 from neurodense.training.export import export
 from neurodense.training.half import export_half
 from neurodense.training.journal import read_history
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
 from neurodense.training.quantise import quantise, summary
-from neurodense.training.readme import model_readme
 from neurodense.training.recipe import Recipe
+from neurodense.training.report import report_run
 from neurodense.training.sheet import RunSheet
 from neurodense.versions import versions
 
@@ -95,14 +93,16 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     changes = {"metrics": metrics, "measured_with": measured, "data": data}
     card = read_card(staging).model_copy(update=changes)
     write_card(staging, card)
-    atomic.write_text(staging / "README.md", model_readme(card))
+    describe(staging, card)
     _replace_folder(staging, run / "model")
+    out = run / "evaluation"
     figures = _evaluation(run, sheet, evaluation, history, screen) if evaluation else []
+    mistakes = draw_mistakes(evaluation.predictions, predictor, catalogue.root, out) if evaluation else []
     if sheet.partial:
-        atomic.write_json(run / "evaluation" / "partial.json", calls_as_dict(sheet.partial, calls))
+        atomic.write_json(out / "partial.json", calls_as_dict(sheet.partial, calls))
     for title, line in facts_of(sheet.partial, calls).items():
         screen.say(f"{title}: {line}")
-    _report(run, sheet, card, evaluation, history, figures, calls)
+    report_run(run, sheet, card, evaluation, history, figures, calls, mistakes)
     screen.say(f"model: {run / 'model'}   report: {run / 'report' / 'index.html'}")
     return run / "model"
 
@@ -228,67 +228,3 @@ def _replace_folder(new: Path, target: Path) -> None:
         target.replace(old)
     new.replace(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _report(
-    run: Path,
-    sheet: RunSheet,
-    card: Card,
-    evaluation: Evaluation | None,
-    history: Sequence[dict[str, Any]],
-    figures: Sequence[Figure],
-    calls: Calls,
-) -> None:
-    metrics, data = evaluation.metrics if evaluation else None, card.data
-    total = {part: sum(data.counts[part].values()) for part in PARTS}
-    kind = "synthetic " if data.synthetic else ""
-    summary = [
-        f"On {metrics.n:,} {kind}test images that no step of the training has seen, "
-        f"the model reaches an accuracy of {evaluation.spoken('accuracy')} and a macro F1 of "
-        f"{evaluation.spoken('macro.f1')}, each with its 95% interval."
-        if evaluation and metrics
-        else f"This model was trained on all {kind}images, and none is left to measure it on. What the recipe reaches "
-        "on images that it has not seen is in the report of the folds, one folder up.",
-        f"It was trained on {total['train']:,} images; {total['validation']:,} more chose the epoch that is kept."
-        if card.recipe["keep"] == "best"
-        else f"It was trained on {total['train']:,} images; the last epoch is kept.",
-    ]
-    summary += [
-        f"{one.counts['train']:,} images of {one.name} were trained on too, each known to be {either(one.classes)}."
-        for one in data.partial
-    ]
-    scores = (
-        {
-            "Test images": f"{metrics.n:,}",
-            **{HEADLINE[name]: evaluation.spoken(name) for name in ("accuracy", "macro.f1", "loss")},
-        }
-        if evaluation and metrics
-        else {}
-    )
-    facts = {
-        **scores,
-        **facts_of(sheet.partial, calls),
-        "Recipe": str(card.recipe["name"]),
-        "Kept epoch": f"{card.kept_epoch} of {len(history)}",
-        "Starting weights": card.weights_origin,
-        "Split by": data.split_by + (f", {sum(data.groups.values()):,} groups" if data.groups else ""),
-        "Seed": str(data.seed),
-        "Trained in": card.arithmetic,
-    }
-    again = [
-        "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
-        f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}"
-        + options_of(sheet.partial),
-        "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
-    ]
-    write_report(
-        run / "report" / "index.html",
-        title=f"neurodense: {card.name}" + (" (synthetic images)" if data.synthetic else ""),
-        summary=summary,
-        warnings=caveats(sheet, evaluation),
-        facts=facts,
-        evaluation=evaluation,
-        history=history,
-        figures=figures,
-        commands=again if metrics else [],
-    )
