@@ -117,6 +117,11 @@ def test_the_test_parts_are_all_images(folds: tuple[Path, list[str]]) -> None:
     assert final["train"] | final["validation"] == set(tested)
 
 
+def test_a_fold_is_measured_and_not_made_fast(folds: tuple[Path, list[str]]) -> None:
+    assert not list(folds[0].glob("fold-*/model/*int8*"))
+    assert [path.parent.parent.name for path in folds[0].glob("*/model/*int8*")] == ["final"]
+
+
 def test_the_figures_are_those_of_the_predictions(folds: tuple[Path, list[str]]) -> None:
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 

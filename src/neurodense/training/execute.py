@@ -49,15 +49,15 @@ def mirroring(run: Path, sheet: RunSheet, destination: Mirror | None, screen: Sc
         screen.warn(f"not everything reached {sheet.mirror}; {run} holds all of it")
 
 
-def execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen) -> Path:
+def execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, *, int8: bool = True) -> Path:
     """Train what is left of the recipe, then finish: the same for a new run, a resumed one and a fold."""
     sheet.save(run)
-    model = _execute(run, sheet, split, push, screen)
+    model = _execute(run, sheet, split, push, screen, int8)
     replace(sheet, finished=True).save(run)
     return model
 
 
-def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen) -> Path:
+def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, int8: bool) -> Path:
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)
@@ -92,7 +92,7 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
         journal.event("trained", time=time.time())
     finally:
         journal.close()
-    return finish(run, sheet, split, network, arithmetic, screen)
+    return finish(run, sheet, split, network, arithmetic, screen, int8)
 
 
 def seed_everything(seed: int) -> None:

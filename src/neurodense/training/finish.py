@@ -45,7 +45,15 @@ TOLERANCE = 1e-4
 """Largest difference in probability between torch and the exported graph that is let through."""
 
 
-def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmetic: Arithmetic, screen: Screen) -> Path:
+def finish(
+    run: Path,
+    sheet: RunSheet,
+    split: Split,
+    network: Network,
+    arithmetic: Arithmetic,
+    screen: Screen,
+    int8: bool = True,
+) -> Path:
     """Make RUN/model, RUN/evaluation and RUN/report.
 
     Args:
@@ -55,6 +63,7 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
         network: Any network of the run; it gets the kept weights, on the CPU.
         arithmetic: What the run was trained in, for the card.
         screen: Told what happens.
+        int8: Try to make an int8 graph.
 
     Returns:
         The model folder.
@@ -82,7 +91,8 @@ def finish(run: Path, sheet: RunSheet, split: Split, network: Network, arithmeti
     _check_agreement(network, Predictor(staging, precision="fp32", streams=MANY), catalogue, split)
 
     _add_certainty(staging, catalogue, split, screen)
-    _add_int8(staging, catalogue, split, screen)
+    if int8:
+        _add_int8(staging, catalogue, split, screen)
     predictor = Predictor(staging, precision="fp32", streams=MANY)
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None

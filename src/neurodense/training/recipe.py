@@ -82,7 +82,9 @@ class Recipe(Checked):
         "replacement, a group by the root of its images, or each group with the same chance.",
     )
     keep: Literal["best", "last"] = Field("best", description="Best epoch by validation macro F1, or the last one.")
-    weights: Literal["imagenet", "brain", "none"] = Field("imagenet", description="Start, where --weights does not say.")
+    weights: Literal["imagenet", "brain", "none"] = Field(
+        "imagenet", description="What is started from, where --weights does not say."
+    )
     stored_as: Literal["fp32", "fp16"] = Field(
         "fp32", description="fp16 rounds the weights at the end; the model folder takes half the bytes."
     )
