@@ -92,7 +92,7 @@ def halves(case: Case, seed: int, *, by_image: bool = False) -> dict[float, dict
     found = {}
     for sets in conformal.sets:
         least = np.array([sets.least[name] for name in classes])
-        got = coverage(sets, tested, members(tested.probabilities, least))
+        got = coverage(tested, members(tested.probabilities, least), sets.error, sets.each_class)
         few, many = len(np.unique(groups[fitted])), len(np.unique(groups[~fitted]))
         found[sets.error] = {
             "covered": got.covered.value or 0.0,

@@ -222,7 +222,7 @@ def test_without_matplotlib_the_numbers_are_written_and_the_extra_named(
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'neurodense[report]'" in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
-        "metrics.json", "predictions.csv", "decision-curve.csv"
+        "metrics.json", "predictions.csv", "certainty.csv", "decision-curve.csv"
     }  # fmt: skip
 
 

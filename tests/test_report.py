@@ -9,11 +9,15 @@ import pytest
 from PIL import Image
 
 from neurodense.errors import MissingExtra
+from neurodense.evaluation.certainty import Certainty
 from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import measure
+from neurodense.evaluation.mistakes import Mistake
 from neurodense.evaluation.operating import choose_thresholds
 from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.report import write_report
+from neurodense.inference.shift import Shift
 from neurodense.notice import NOTICE
 
 pytest.importorskip("jinja2")
@@ -233,3 +237,55 @@ def test_without_jinja2(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtra, match=r"jinja2 is not installed"):
         report(tmp_path)
+
+
+def sure_evaluation():
+    """An evaluation of a calibrated model on other data than its own: 40 images of 20 groups."""
+    whole = evaluation_of([[8, 2], [1, 29]], ["glioma", "notumor"])
+    p = whole.predictions
+    groups = tuple("abcdefghijklmnopqrst") * 2
+    predictions = Predictions(p.labels, p.sources, p.truth, p.probabilities * 0.9 + 0.05, groups)
+    known = np.arange(40) > 3
+    sets = {0.1: predictions.probabilities > 0.5, 0.2: predictions.probabilities > 0.96}
+    certainty = Certainty(predictions, p.probabilities, sets, {0.1: False, 0.2: True}, known)
+    moved = Shift(p=0.001, distance=0.2, usual=0.05, units=20, reference=60, grouped=True)
+    inside = {**whole.metrics.as_dict(), "intervals": whole.intervals.as_dict()}
+    return Evaluation(
+        predictions, measure(p.labels, p.truth, predictions.probabilities), (), certainty=certainty, shift=moved,
+        inside=inside, source_of={source: EVIL if int(source) < 30 else "other" for source in p.sources},
+    )  # fmt: skip
+
+
+def test_certainty_is_shown(tmp_path):
+    evaluation = sure_evaluation()
+    text, page = report(tmp_path, evaluation=evaluation)
+    heads = page.text("h2")
+    for head in ("Against the model's own data", "Can its probabilities be believed?", "By source",
+                 "Does it know when it does not know?"):  # fmt: skip
+        assert head in heads
+    assert evaluation.shift.sentence in page.text("li")
+    assert page.text("th").count("10%*") == 1, "of all classes together"
+    assert page.text("th").count("20%") == 1
+    assert "marked * of all classes together" in text
+    assert any("given one class at an error of 10%" in item for item in page.text("li"))
+    assert EVIL in page.text("th")
+    assert not page.all("script")
+    first = evaluation.drops[0]
+    assert (first.name, first.change.value) == ("accuracy", 0)
+    assert "+0.0000" in page.text("td")
+
+
+def test_the_diagram_and_the_mistakes_are_inside(tmp_path):
+    picture = tmp_path / "m.png"
+    Image.new("RGB", (200, 100)).save(picture)
+    mistake = Mistake(EVIL, "g", "glioma", EVIL, 0.01, 0.98, "No class fits", picture)
+    flow = [Row((Box("Images", ("40",)),), Box("Left out", (EVIL,)))]
+    text, page = report(tmp_path, evaluation=sure_evaluation(), mistakes=[mistake], flow=flow)
+    assert {"Which images went where", "The worst mistakes"} <= set(page.text("h2"))
+    assert "<script" not in text
+    (svg,) = page.all("svg")
+    assert svg["role"] == "img"
+    assert f"Images, 40. Left out, {EVIL}." in page.text("title")
+    assert any(image["alt"] == mistake.alt for image in page.all("img"))
+    assert any("truly glioma (0.010)" in caption for caption in page.text("figcaption"))
+    assert not re.search(r"://", re.sub(r"base64,[^\"]+", "", text))

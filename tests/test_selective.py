@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from neurodense.evaluation.by_source import by_source
 from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.selective import COVERAGES, selective
 from neurodense.evaluation.shares import Share, Shares, once_each
@@ -73,3 +74,16 @@ def test_no_error_seen_gives_the_exact_interval_of_the_groups(predictions: Predi
     assert share.interval == pytest.approx((0.025 ** (1 / 40), 1.0))
     assert str(share) == "1.000 (0.912 to 1.000)"
     assert Share(-0.1, (-0.2, 0.05)).signed == "-0.100 (-0.200 to +0.050)"
+
+
+def test_each_source_is_measured_by_itself(predictions: Predictions) -> None:
+    source_of = {path: "large" if k < 150 else "small" for k, path in enumerate(predictions.sources) if k != 199}
+    found = by_source(predictions, source_of)
+    assert [(one.name, one.images) for one in found] == [("large", 150), ("small", 49)]
+    right = predictions.truth == 0
+    assert found[0].accuracy.value == pytest.approx(right[:150].mean())
+    assert found[1].accuracy.value == pytest.approx(right[150:199].mean())
+    p = predictions.probabilities[np.arange(N), predictions.truth]
+    assert found[1].loss.value == pytest.approx(-np.log(p[150:199]).mean())
+    assert found[0].ece.interval is not None
+    assert by_source(predictions, {"elsewhere": "x"}) == []

@@ -94,7 +94,7 @@ def test_coverage_by_hand():
     sets = Sets(error=0.2, least={"a": 0.5, "b": 0.3}, each_class=True)
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.95, 0.05]])
     answers = Predictions(("a", "b"), tuple("1234"), np.array([0, 1, 1, 1]), probabilities, ("p", "p", "p", "q"))
-    got = measured(sets, answers, members(probabilities, np.array([0.5, 0.3])))
+    got = measured(answers, members(probabilities, np.array(list(sets.least.values()))), sets.error, sets.each_class)
     assert (got.images.value, got.covered.value) == (0.75, 0.5)
     assert {name: one.value for name, one in got.per_class.items()} == {"a": 1.0, "b": 0.5}
     assert got.sizes == (0, 3, 1)

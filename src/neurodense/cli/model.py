@@ -84,7 +84,7 @@ def evaluate(
     if out is not None:
         try:
             figures = write_evaluation(result, out, subject=title, note=note, history=predictor.card.history)
-            mistakes = draw_mistakes(result.predictions, predictor, data, out)
+            mistakes = draw_mistakes(result.predictions, lambda _: predictor, data, out)
             command = shlex.join(["neurodense", *sys.argv[1:]])
             report_evaluation(
                 result, predictor.card, out, data=where, figures=figures, mistakes=mistakes, command=command

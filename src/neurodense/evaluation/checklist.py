@@ -97,7 +97,7 @@ def _known(card: Card) -> dict[int, str]:
         "table": "Groups (patients) of a table; no group is in two parts.",
         "split": "Groups of a table of parts.",
         "twins": "Clusters of images that were found to be copies or neighbours; patients are not known.",
-        None: "Single images: nothing is known of patients.",
+        None: "Whole groups." if data.groups else "Single images: nothing is known of patients.",
     }[data.groups_from]
     if data.leaked is not None:
         level += f" Test images with an image of their group in training: {data.leaked:,}."

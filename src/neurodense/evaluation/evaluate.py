@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from neurodense.data.catalogue import Catalogue, Record
-from neurodense.data.groups import apply_groups, read_groups
+from neurodense.data.groups import apply_groups, comparable, read_groups, read_table
 from neurodense.data.label_map import LabelMap, as_named, read_map
 from neurodense.data.split import PARTS, Part
 from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.bootstrap import Floats
+from neurodense.evaluation.by_source import COLUMN, OfSource, by_source
 from neurodense.evaluation.certainty import Certainty, certainty
 from neurodense.evaluation.decision import DecisionCurve, decision_curve
 from neurodense.evaluation.drop import Drop, drops
@@ -54,6 +55,7 @@ class Evaluation:
         left_out: Class folder that the map does not name -> images and studies in it.
         seen: How many of the images the model was trained or validated on.
         inside: The metrics of the model's card, where these are other data than its own.
+        source_of: Path of an image -> the collection, scanner or hospital that it is of, as far as a table says so.
     """
 
     predictions: Predictions
@@ -67,6 +69,7 @@ class Evaluation:
     left_out: Mapping[str, int] = field(default_factory=dict)
     seen: int = 0
     inside: Mapping[str, Any] | None = None
+    source_of: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def intervals(self) -> Intervals:
@@ -90,6 +93,11 @@ class Evaluation:
         """What is lost against the model's own test part; empty where these are its own data."""
         return drops(self.inside, self.metrics, self.intervals) if self.inside else []
 
+    @cached_property
+    def by_source(self) -> list[OfSource]:
+        """How right and how sure the model is on each source; empty where none is known."""
+        return by_source(self.predictions, self.source_of) if self.source_of else []
+
     def spoken(self, name: str) -> str:
         """A figure with its interval, by its dotted name: "0.912 (0.870 to 0.951)"."""
         return self.intervals.spoken(name, self.metrics.figures[name])
@@ -110,6 +118,7 @@ class Evaluation:
             "shift": self.shift and self.shift.as_dict(),
             "drops": [drop.as_dict() for drop in self.drops],
             "seen": self.seen,
+            "by_source": [one.as_dict() for one in self.by_source],
             "left_out": dict(self.left_out),
             "unreadable": [failure.as_dict() for failure in self.failures],
         }
@@ -154,7 +163,8 @@ def evaluate(
             model's own, and compared with the test part in its card.
         part: train, validation or test: which rows of `split` to take; needs `split`.
         groups: CSV of path and group or patient, of which intervals draw whole groups; where None, the column of
-            `split`. A series may be listed by its folder or by its files.
+            `split`. A series may be listed by its folder or by its files. What a column `source` names is measured
+            apart as well.
         map: TOML file that says which folder is which class; see `data/label_map.py`. Others are left out.
         healthy: The class without a tumour, where its name does not say so.
         slices: Which slices of a volume are looked at; see `scans/slices.py`.
@@ -195,7 +205,20 @@ def evaluate(
     kept = [pair for pair in zip(records, inputs, strict=True) if pair[0].label not in left_out]
     found = _evaluate(predictor, labels, kept, healthy, slices, screen, lost)
     seen = count_seen(predictor.seen, (item for _, item in kept if isinstance(item, Path) and item.is_file()))
-    return replace(found, left_out=left_out, seen=seen, inside=predictor.card.metrics if split is None else None)
+    return replace(
+        found,
+        left_out=left_out,
+        seen=seen,
+        inside=predictor.card.metrics if split is None else None,
+        source_of=_sources(groups or split, found.predictions),
+    )
+
+
+def _sources(table: str | Path | None, predictions: Predictions) -> dict[str, str]:
+    """Path -> source, as a column of the table says; nothing where there is no such column."""
+    rows = [] if table is None else read_table(Path(table))
+    said = {comparable(row["path"]): row[COLUMN].strip() for row in rows if row.get(COLUMN, "").strip()}
+    return {path: said[name] for path in predictions.sources if (name := comparable(path)) in said}
 
 
 def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:

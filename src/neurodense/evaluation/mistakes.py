@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,12 +62,14 @@ def worst(predictions: Predictions, count: int = SHOWN) -> NDArray[np.intp]:
     return np.array(list(seen.values())[:count], dtype=np.intp)
 
 
-def draw_mistakes(predictions: Predictions, predictor: Predictor, root: Path, out: Path) -> list[Mistake]:
+def draw_mistakes(
+    predictions: Predictions, made_by: Callable[[str], Predictor], root: Path, out: Path
+) -> list[Mistake]:
     """Draw the worst mistakes to OUT/mistakes, replacing what is there. Of a study the middle one of its slices.
 
     Args:
-        predictions: Of this model; their sources are relative to `root`.
-        predictor: The model.
+        predictions: Their sources are relative to `root`.
+        made_by: The model that predicted a source.
         root: The folder of the images.
         out: The folder of the evaluation.
     """
@@ -76,7 +79,7 @@ def draw_mistakes(predictions: Predictions, predictor: Predictor, root: Path, ou
     for row in worst(predictions).tolist():
         source = predictions.sources[row]
         items = find_studies([root / source])
-        result = next(predictor.explained(items[:1]))
+        result = next(made_by(source).explained(items[:1]))
         if isinstance(result, Failure):  # it could be read a moment ago
             continue
         answer, explanations = result

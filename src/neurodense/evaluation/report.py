@@ -90,7 +90,6 @@ def write_report(
         commands=commands,
         flow=Markup(flow_svg(flow)) if flow else "",  # noqa: S704  (escaped where it is made)
         mistakes=[(one, _figure("", one.picture, one.alt)) for one in mistakes],
-        by_source=[],
     )
     # A path in a command may hold bytes that are no UTF-8, which Python keeps as surrogates: shown as "?".
     write_text(path, html.encode(errors="replace").decode())

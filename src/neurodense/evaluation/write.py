@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodense import atomic
+from neurodense.evaluation.certainty import write_certainty
 from neurodense.evaluation.certainty_figures import reliability_figure, selective_figure
 from neurodense.evaluation.decision import write_decision_curve
 from neurodense.evaluation.evaluate import Evaluation
@@ -22,7 +23,8 @@ def write_evaluation(
 ) -> list[Figure]:
     """Write metrics.json, predictions.csv and the figures to a folder.
 
-    Also slices.csv where there are volumes, and decision-curve.csv where a healthy class is known.
+    Also slices.csv where there are volumes, decision-curve.csv where a healthy class is known, and certainty.csv of a
+    model that was calibrated.
 
     Args:
         evaluation: What to write.
@@ -40,10 +42,19 @@ def write_evaluation(
     out = Path(out)
     atomic.write_json(out / "metrics.json", evaluation.as_dict())
     write_predictions(evaluation.predictions, out / "predictions.csv")
-    for name in ("slices.csv", "decision-curve.csv", "decision-curve.png", "reliability.png", "selective.png"):
+    for name in (
+        "slices.csv",
+        "decision-curve.csv",
+        "decision-curve.png",
+        "reliability.png",
+        "selective.png",
+        "certainty.csv",
+    ):
         (out / name).unlink(missing_ok=True)  # of an earlier evaluation
     if evaluation.slices is not None:
         write_predictions(evaluation.slices, out / "slices.csv")
+    if evaluation.certainty is not None:
+        write_certainty(evaluation.certainty, out / "certainty.csv")
     if evaluation.decision is not None:
         write_decision_curve(evaluation.decision, out / "decision-curve.csv")
     metrics, figures, remark = evaluation.metrics, list[Figure](), f" ({note})" if note else ""

@@ -107,7 +107,7 @@ def finish(
     _replace_folder(staging, run / "model")
     out = run / "evaluation"
     figures = _evaluation(run, sheet, evaluation, history, screen) if evaluation else []
-    mistakes = draw_mistakes(evaluation.predictions, predictor, catalogue.root, out) if evaluation else []
+    mistakes = draw_mistakes(evaluation.predictions, lambda _: predictor, catalogue.root, out) if evaluation else []
     if sheet.partial:
         atomic.write_json(out / "partial.json", calls_as_dict(sheet.partial, calls))
     for title, line in facts_of(sheet.partial, calls).items():

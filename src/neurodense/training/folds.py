@@ -16,7 +16,6 @@ the fold that met the image first.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,19 +24,20 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
-from neurodense.data.partial import options_of
+from neurodense.evaluation.certainty import Certainty, read_certainty
 from neurodense.evaluation.evaluate import Evaluation
 from neurodense.evaluation.intervals import Intervals
-from neurodense.evaluation.metrics import HEADLINE, Metrics, measure
+from neurodense.evaluation.metrics import Metrics, measure
+from neurodense.evaluation.mistakes import Mistake, draw_mistakes, worst
 from neurodense.evaluation.operating import healthy_class
 from neurodense.evaluation.partial import Called, Calls, calls_as_dict, facts_of, pool_calls
 from neurodense.evaluation.predictions import Predictions, read_predictions
-from neurodense.evaluation.report import write_report
 from neurodense.evaluation.write import write_evaluation
+from neurodense.inference.predictor import Predictor
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
-from neurodense.training.caveats import caveats
 from neurodense.training.execute import Push, execute
+from neurodense.training.folds_report import report_folds
 from neurodense.training.plan import FINAL
 from neurodense.training.prepare import check_files, locked, recorded_split
 from neurodense.training.sheet import RunSheet, read_sheet
@@ -91,7 +91,13 @@ def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) 
     metrics = [measure(one.labels, one.truth, one.probabilities) for one in each]
     pooled = pool(each)
     measured = measure(pooled.labels, pooled.truth, pooled.probabilities)
-    whole = Evaluation(pooled, measured, _failures(run, names), healthy=healthy_class(pooled.labels))
+    whole = Evaluation(
+        pooled,
+        measured,
+        _failures(run, names),
+        healthy=healthy_class(pooled.labels),
+        certainty=_pooled_certainty(run, names, pooled),
+    )
     figures = compare(whole.metrics, whole.intervals, metrics)
     atomic.write_json(
         run / "folds.json",
@@ -110,7 +116,8 @@ def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) 
     note = "synthetic images" if sheet.synthetic else ""
     subject = f"{len(names)} folds, each image tested once"
     drawn = write_evaluation(whole, run / "evaluation", subject=subject, note=note)
-    _report(run, sheet, names, whole, figures, drawn, calls)
+    mistakes = _pooled_mistakes(run, sheet, names, pooled)
+    report_folds(run, sheet, names, whole, figures, drawn, calls, mistakes)
     screen.say(f"{len(names)} folds, {whole.metrics.n:,} images, each tested once:")
     for line in table(figures, whole.metrics.labels):
         screen.say(line)
@@ -129,6 +136,32 @@ def _pooled_calls(run: Path, sheet: RunSheet, names: Sequence[str]) -> Calls:
         for one in sheet.partial
     }
     return {name: {"test": pool_calls(map(Called.from_dict, found))} if found else {} for name, found in tested.items()}
+
+
+def _pooled_certainty(run: Path, names: Sequence[str], pooled: Predictions) -> Certainty | None:
+    """What the models of the folds said of their certainty, each of the images that it tested; None where one did not.
+
+    An error rate that not every fold could promise is left out, and one is of each class where every fold's was.
+    """
+    folders = [run / name / "evaluation" for name in names]
+    found = [json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["certainty"] for folder in folders]
+    if None in found:
+        return None
+    promised = [{one["error"]: one["each_class"] for one in each["sets"]} for each in found]
+    shared = sorted(set.intersection(*map(set, promised)))
+    each_class = {error: all(one[error] for one in promised) for error in shared}
+    return read_certainty([folder / "certainty.csv" for folder in folders], pooled, each_class)
+
+
+def _pooled_mistakes(run: Path, sheet: RunSheet, names: Sequence[str], pooled: Predictions) -> list[Mistake]:
+    """The worst mistakes of all folds, each with the heat map of the model that made it."""
+    made = {
+        source: name for name in names for source in read_predictions(run / name / "evaluation/predictions.csv").sources
+    }
+    rows = worst(pooled).tolist()
+    models = {made[pooled.sources[row]] for row in rows}
+    predictors = {name: Predictor(run / name / "model", precision="fp32") for name in models}
+    return draw_mistakes(pooled, lambda source: predictors[made[source]], Path(sheet.data), run / "evaluation")
 
 
 def pool(folds: Sequence[Predictions]) -> Predictions:
@@ -195,55 +228,3 @@ def _failures(run: Path, names: Sequence[str]) -> tuple[Failure, ...]:
         metrics = json.loads((run / name / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
         found += [Failure(row["source"], **row["error"]) for row in metrics["unreadable"]]
     return tuple(found)
-
-
-def _report(
-    run: Path,
-    sheet: RunSheet,
-    names: Sequence[str],
-    whole: Evaluation,
-    figures: Mapping[str, Mapping[str, Any]],
-    drawn: Sequence[tuple[str, Path, str]],
-    calls: Calls,
-) -> None:
-    metrics = whole.metrics
-    accuracy, macro = figures["accuracy"], figures["macro.f1"]
-    summary = [
-        f"{len(names)} models were trained, each tested on the images that it did not see, so that each of the "
-        f"{metrics.n:,} {'synthetic ' if sheet.synthetic else ''}images was tested once.",
-        f"Together the accuracy is {whole.spoken('accuracy')} and the macro F1 {whole.spoken('macro.f1')}, each with "
-        f"its 95% interval; over the folds {accuracy['mean']:.3f} ± {accuracy['sd']:.3f} and {macro['mean']:.3f} ± "
-        f"{macro['sd']:.3f} (mean ± standard deviation).",
-    ]
-    if sheet.final:
-        summary.append("One more model was trained on all images: nothing is left to measure it on.")
-    facts = {
-        HEADLINE[name]: f"{whole.spoken(name)}; {figures[name]['mean']:.3f} ± {figures[name]['sd']:.3f}"
-        for name in ("accuracy", "macro.f1", "loss")
-    }
-    facts |= facts_of(sheet.partial, calls)
-    for k, name in enumerate(names):
-        facts[name] = f"accuracy {accuracy['folds'][k]:.4f}, macro F1 {macro['folds'][k]:.4f}"
-    facts |= {
-        "Recipe": str(sheet.recipe["name"]),
-        "Starting weights": sheet.weights_origin,
-        "Split by": sheet.split_by,
-        "Seed": str(sheet.seed),
-    }
-    given = f"--seed {sheet.seed} --weights {shlex.quote(sheet.weights)} --precision {sheet.precision}"
-    extra = " --final" if sheet.final else ""
-    extra += " --groups CSV" if sheet.groups_from == "table" else ""
-    extra += " --split-by image" if sheet.split_by == "image" else ""
-    extra += options_of(sheet.partial)
-    write_report(
-        run / "report" / "index.html",
-        title=f"neurodense: {run.resolve().name}, {len(names)} folds"
-        + (" (synthetic images)" if sheet.synthetic else ""),
-        summary=summary,
-        warnings=caveats(sheet, whole),
-        facts=facts,
-        evaluation=whole,
-        history=[],
-        figures=drawn,
-        commands=[f"neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --folds {len(names)}{extra} {given}"],
-    )

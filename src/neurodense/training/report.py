@@ -10,7 +10,7 @@ from typing import Any
 from neurodense.data.partial import either, options_of
 from neurodense.data.split import PARTS
 from neurodense.evaluation.evaluate import Evaluation
-from neurodense.evaluation.evaluation_report import answered
+from neurodense.evaluation.evaluation_report import answered, certainty_sentence
 from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import HEADLINE
 from neurodense.evaluation.mistakes import Mistake
@@ -58,6 +58,7 @@ def report_run(
         if card.recipe["keep"] == "best"
         else f"It was trained on {total['train']:,} images; the last epoch is kept.",
     ]
+    summary += certainty_sentence(evaluation) if evaluation else []
     summary += [
         f"{one.counts['train']:,} images of {one.name} were trained on too, each known to be {either(one.classes)}."
         for one in data.partial
