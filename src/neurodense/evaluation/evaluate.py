@@ -124,16 +124,18 @@ class Evaluation:
         }
 
     @property
+    def warnings(self) -> list[str]:
+        """Why the figures may look better, or surer, than they are."""
+        met = f"The model was trained or validated on {self.seen:,} of these images: figures on them are too good."
+        return [*([met] if self.seen else []), *self.intervals.warnings]
+
+    @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
-        said = [*self.intervals.notes, *self.intervals.warnings]
+        said = [*self.intervals.notes, *self.warnings]
         if self.slices is not None:
             studies = len({source.rpartition("#")[0] for source in self.slices.sources})
             said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
-        if self.seen:
-            said.append(
-                f"The model was trained or validated on {self.seen:,} of these images: figures on them are too good."
-            )
         if self.left_out:
             folders = ", ".join(f"{name} ({count:,})" for name, count in self.left_out.items())
             said.append(f"Left out, since the map does not name them: {folders}.")
