@@ -21,7 +21,7 @@ from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.inference.scaling import calibrated, softmax
 from neurodense.inference.seen import read_seen
 from neurodense.inference.sets import chosen_sets, members
-from neurodense.inference.shift import Shift, one_of_each, shift
+from neurodense.inference.shift import Shift, far_apart, one_of_each, shift
 from neurodense.inference.shipped import model_folder
 from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
@@ -238,14 +238,16 @@ class Predictor:
 
         Args:
             answers: Of this model.
-            groups: The group of each, of which one image is drawn; None takes each answer for a patient of its own.
+            groups: The group of each, of which one image is drawn; where None, a few answers are taken, each for a
+                patient of its own.
 
         Returns:
             None where the model rejects nothing, or the answers are too few.
         """
         if self._rejection is None or not answers:
             return None
-        drawn = range(len(answers)) if groups is None else one_of_each(groups, [one.source for one in answers])
+        sources = [one.source for one in answers]
+        drawn = far_apart(sources) if groups is None else one_of_each(groups, sources)
         those = [answers[k] for k in drawn]
         places = np.stack([one.coordinates for one in those if one.coordinates is not None])
         called = np.array([self.card.classes.index(one.named) for one in those])
