@@ -31,7 +31,7 @@ from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.predictor import MANY, Predictor
-from neurodense.inference.seen import count_seen
+from neurodense.inference.seen import count_seen, read_seen
 from neurodense.inference.shift import Shift
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
@@ -206,7 +206,10 @@ def evaluate(
         )
     kept = [pair for pair in zip(records, inputs, strict=True) if pair[0].label not in left_out]
     found = _evaluate(predictor, labels, kept, healthy, slices, screen, lost)
-    seen = count_seen(predictor.seen, (item for _, item in kept if isinstance(item, Path) and item.is_file()))
+    seen = count_seen(
+        read_seen(predictor.folder, predictor.card),
+        (item for _, item in kept if isinstance(item, Path) and item.is_file()),
+    )
     return replace(
         found,
         left_out=left_out,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +18,6 @@ from neurodense.inference.pipeline import Input, Loaded, run_through
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.inference.scaling import calibrated, softmax
-from neurodense.inference.seen import read_seen
 from neurodense.inference.sets import chosen_sets, members
 from neurodense.inference.shift import Shift, far_apart, one_of_each, shift
 from neurodense.inference.shipped import model_folder
@@ -55,7 +53,8 @@ class Predictor:
             promise that.
 
     Attributes:
-        card: What the folder says of itself.
+        folder: The model folder.
+        card: What it says of itself.
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
@@ -78,9 +77,8 @@ class Predictor:
         cache: str | Path | None = None,
         error: float | None = None,
     ) -> None:
-        folder = model_folder(model)
+        self.folder = folder = model_folder(model)
         self.card: Card = read_card(folder)
-        self._folder = folder
         self.sets = chosen_sets(self.card, error)
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
@@ -93,11 +91,6 @@ class Predictor:
         if self.card.out_of_distribution is not None:
             _check(folder / REJECTION, self.card)
             self._rejection = Rejection.load(folder / REJECTION)
-
-    @cached_property
-    def seen(self) -> frozenset[str]:
-        """What stands for the images that the model was trained and validated on; see `seen.py`."""
-        return read_seen(self._folder, self.card)
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files
