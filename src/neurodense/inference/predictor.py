@@ -86,6 +86,7 @@ class Predictor:
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
+        batch: Pictures or slices a run with which the engine is fastest in least memory.
 
     Raises:
         ModelError: The folder is no model folder, a file of it is damaged, or it has no int8 graph.
@@ -111,6 +112,7 @@ class Predictor:
         kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
         self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
+        self.batch = _BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files
@@ -153,7 +155,7 @@ class Predictor:
             DataError: `slices` is a text that says nothing known.
         """
         for result in self._run(inputs, slices, batch, keep=False):
-            yield result if isinstance(result, Failure) else self._answer(result[0], result[1].logits)
+            yield result if isinstance(result, Failure) else self.answer(*result)
 
     def explained(
         self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int | None = None
@@ -172,7 +174,7 @@ class Predictor:
             else:
                 item, outputs = result
                 triples = zip(item.scans, outputs.logits, outputs.activation_maps, strict=True)
-                yield self._answer(item, outputs.logits), (self._explanation(*triple) for triple in triples)
+                yield self.answer(item, outputs), (self._explanation(*triple) for triple in triples)
 
     def explain(self, item: str | Path | Scan, label: str | None = None) -> Explanation:
         """Show where in one scan the model sees `label`: a heat map at the scan's own size.
@@ -220,11 +222,11 @@ class Predictor:
         self, inputs: Iterable[Input], slices: Slices | str, batch: int | None, *, keep: bool
     ) -> Iterator[tuple[Loaded, Outputs] | Failure]:
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
-        batch = batch or (_BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE)
-        return run_through(self._engine, self.card.preprocess, inputs, slices, batch, keep=keep)
+        return run_through(self._engine, self.card.preprocess, inputs, slices, batch or self.batch, keep=keep)
 
-    def _answer(self, item: Loaded, logits: NDArray[np.float32]) -> Prediction:
-        """The answer from the logits (N, classes) of the slices of one input."""
+    def answer(self, item: Loaded, outputs: Outputs) -> Prediction:
+        """The answer from the outputs for the slices of one input."""
+        logits = outputs.logits
         if item.total == 1:
             return self._named(item.source, self.probabilities(logits)[0], item.notes)
         slices = [self._named(*pair) for pair in zip(item.sources, self.probabilities(logits), strict=True)]
