@@ -14,6 +14,7 @@ from neurodense import __version__
 from neurodense.cli.audit import audit
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.quantise import quantise
+from neurodense.cli.serve import serve
 from neurodense.cli.start import demo, recipes
 from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
@@ -31,7 +32,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, predict, quantise, recipes, demo):
+for command in (train, audit, evaluate, predict, serve, quantise, recipes, demo):
     cli.add_command(command)
 
 
