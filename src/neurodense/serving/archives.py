@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 
 from neurodense.errors import ScanError
@@ -17,6 +16,7 @@ from neurodense.scans.memory import MemoryFile
 from neurodense.scans.series import Series
 from neurodense.scans.study import Failure, is_image, looked_for, put_together
 from neurodense.serving.limits import Limits
+from neurodense.serving.problems import Problem
 
 _END = struct.Struct("<4s4H2IH")  # APPNOTE 4.3.16
 _MARK, _LOCATOR = b"PK\x05\x06", b"PK\x06\x07"
@@ -82,7 +82,9 @@ def _unpacked(archive: MemoryFile, room: int, places: int, hold: Callable[[int],
                         hold(len(chunk))
                         content += chunk
                 yield MemoryFile(f"{archive}/{one.filename}", bytes(content))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, struct.error, NotImplementedError):
+    except (ScanError, Problem):
+        raise
+    except Exception:  # zipfile has a dozen kinds for damage, IndexError among them
         raise ScanError(f"{archive} is a damaged zip archive.") from None
 
 
