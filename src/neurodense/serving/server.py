@@ -27,6 +27,7 @@ from neurodense.serving.shield import LOOPBACK, Shield
 
 _TOKEN_LENGTH = 16
 _BACKLOG = 2048
+_WORKER_S = 60  # a process that does not answer its parent for so long is replaced; loading a model takes seconds
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Settings:
 
     def __call__(self) -> Shield:
         """The application, with the model loaded and run once."""
+        _log_to_stderr()
         service = Service(Predictor(self.model, streams=MANY, **self.engine), self.limits)
         service.warm()
         return build(service, self.token, local=self.local)
@@ -110,6 +112,7 @@ def serve(
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
+        timeout_worker_healthcheck=_WORKER_S,
         timeout_graceful_shutdown=round(limits.idle_s + limits.answer_s),
     )
     with _listening(host, port) as place:
@@ -181,13 +184,12 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _log_to_stderr() -> None:
+    ours, theirs = logging.getLogger("neurodense.serving"), logging.getLogger("uvicorn")
+    if ours.handlers:
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    ours = logging.getLogger("neurodense.serving")
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    theirs = logging.getLogger("uvicorn")
-    theirs.addHandler(handler)
-    theirs.setLevel(logging.WARNING)
-    theirs.propagate = False
+    for logger, level in ((ours, logging.INFO), (theirs, logging.WARNING)):
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
