@@ -236,6 +236,37 @@ def test_a_stalled_body_is_given_up(service: Service) -> None:
     assert asyncio.run(go()) == 408
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_who_does_not_finish_the_headers_is_let_go(
+    service: Service, before: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    from neurodense.serving.server import Protocol
+
+    monkeypatch.setattr(Protocol, "headers_s", 0.2)
+    config = uvicorn.Config(build(service), http=Protocol, log_config=None)
+    config.load()
+
+    async def go() -> bytes:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Protocol(config=config, server_state=ServerState(), app_state={}), "127.0.0.1", 0
+        )
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(before)
+        answer = await reader.readuntil(b"}") if before else b""
+        writer.write(b"GET /healthz HT")
+        async with asyncio.timeout(4):  # uvicorn lets go of who sends nothing after 5 s
+            assert await reader.read() == b""
+        writer.close()
+        server.close()
+        return answer
+
+    assert asyncio.run(go()).startswith(b"HTTP/1.1 200" if before else b"")
+
+
 def test_the_queue_is_bounded_and_says_when_to_come_again(predictor: Predictor, picture: Path) -> None:
     service = Service(predictor, replace(LIMITS, requests=1))
     client = TestClient(build(service), "http://localhost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
@@ -155,7 +156,38 @@ def read_token(path: Path) -> str:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1; what is no HTTP gets problem details too."""
+    """HTTP/1.1; what is no HTTP gets problem details too, and who does not finish a request's headers is let go.
+
+    Attributes:
+        headers_s: How long the headers may take.
+    """
+
+    headers_s = 20.0
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for headers."""
+        super().connection_made(transport)
+        self._late = self.loop.call_later(self.headers_s, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait no longer once they are whole; begin where they begin behind an earlier request."""
+        super().data_received(data)
+        between = self.cycle is None or self.cycle.response_complete
+        if not between:
+            self._stop_waiting()
+        elif self._late is None:
+            self._late = self.loop.call_later(self.headers_s, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def send_400_response(self, msg: str) -> None:
         """Say so, and close."""

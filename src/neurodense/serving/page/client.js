@@ -27,7 +27,7 @@ export class Client {
     this.#ask(`/v1/explain?side=${side}`, { method: "POST", body: form(files), signal, headers: { Accept: "application/json" } });
 
   async #ask(path, options) {
-    for (;;) {
+    for (let slow = 0; ; ) {
       let answer, said;
       try {
         const headers = { ...options.headers, ...(this.#token && { Authorization: `Bearer ${this.#token}` }) };
@@ -44,7 +44,7 @@ export class Client {
       if (answer.ok) return said;
       if (answer.status === 401) {
         this.#token = await this.askToken();
-      } else if (answer.status === 429 || (answer.status === 503 && answer.headers.has("Retry-After"))) {
+      } else if (answer.status === 429 || (answer.status === 503 && (slow += 1) < 3)) {
         await wait(Number(answer.headers.get("Retry-After")) || 1);
       } else {
         throw new Refused(said);
