@@ -230,3 +230,28 @@ def test_a_token_is_asked_for_once(browser: Any, finished_run: Path, study: Path
         page.get_by_text("Model ").first.wait_for()
         add(page, study, 4)
         page.close()
+
+
+def test_verdicts_of_models_that_abstain(page: Any) -> None:
+    """What a calibrated model adds to its predictions is said in words, and its other members are listed."""
+    shares = {"glioma": 0.5, "meningioma": 0.4, "notumor": 0.1}
+    said = page.evaluate(
+        """async (shares) => {
+            const { verdict, kind, others } = await import("/page/words.js");
+            const of = (more) => ({ source: "a", label: null, probabilities: shares, ...more });
+            const all = [
+                of({ prediction_set: ["glioma"], label: "glioma" }), of({ prediction_set: ["glioma", "meningioma"] }),
+                of({ prediction_set: [], in_distribution: true }), of({ in_distribution: false, ood_score: 1.23456 }),
+                of({ verdict: "As the server says" }), { source: "a", error: { type: "ScanError", message: "x" } },
+            ];
+            return [all.map(verdict), all.map(kind), others(all[3]), others(all[1])];
+        }""",
+        shares,
+    )
+    assert said[0] == [
+        "Glioma likely", "Uncertain between glioma and meningioma", "No class fits",
+        "This does not look like a brain MRI", "As the server says", "Could not be read",
+    ]  # fmt: skip
+    assert said[1] == ["glioma", "uncertain", "uncertain", "unlike a brain MRI", "uncertain", "unreadable"]
+    assert said[2] == [["In distribution", "no"], ["Ood score", "1.235"]]
+    assert said[3] == [["Prediction set", "glioma, meningioma"]]

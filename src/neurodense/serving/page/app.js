@@ -4,21 +4,18 @@ import { Client, Refused } from "./client.js";
 import { ofDrop, ofInput, units } from "./gather.js";
 import { arrange, card, fill, filtered, kindOf, thumbnail, thumbnailOf } from "./list.js";
 import * as exports from "./exports.js";
-import * as viewer from "./viewer.js";
-import { capital, others, percent, shares, verdict } from "./words.js";
+import * as panel from "./panel.js";
+import { decoded, key } from "./viewer.js";
+import { capital } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const AT_ONCE = 4; // requests
-const SMALL = 96, LARGE = 512, OF_VOLUME = 256; // pixels of the longer side
-const KEPT = 4; // studies whose slices stay in memory
+const SMALL = 96; // pixels of the longer side of what only the server can show
 
 let model = null;
 let scans = []; // {name, files, picture, state: waiting | asking | done, prediction, thumb, chosen, item, box, button}
 let shown = []; // those in the list, in its order
-let open = null;
-let opening = null;
 let passedOver = 0;
-const cache = new Map();
 const queue = [];
 let asking = 0;
 
@@ -29,6 +26,8 @@ const client = new Client(
   },
   askToken,
 );
+
+panel.connect(client);
 
 let askedToken = null;
 function askToken() {
@@ -51,7 +50,7 @@ async function add(found) {
   passedOver += passed;
   for (const unit of asked) {
     const scan = { ...unit, state: "waiting", prediction: null, thumb: null, chosen: false };
-    card(scan, show, choose);
+    card(scan, panel.show, choose);
     scans.push(scan);
     queue.push(scan);
     if (scan.picture) thumbs.push(scan);
@@ -112,18 +111,18 @@ async function ask(scan) {
 function take(scan, results) {
   const all = results.map((one, k) => {
     const into = k ? { ...scan, thumb: null, chosen: false } : scan;
-    if (k) card(into, show, choose);
+    if (k) card(into, panel.show, choose);
     into.state = "done";
     into.prediction = one.prediction;
     into.number = k;
     into.name = results.length > 1 ? one.prediction.source : scan.name;
-    if (one.slices) into.thumb = thumbnailOf(viewer.decoded(one, one.scale));
+    if (one.slices) into.thumb = thumbnailOf(decoded(one, one.scale));
     fill(into);
     return into;
   });
   const place = scans.indexOf(scan);
   if (place >= 0) scans.splice(place, 1, ...all);
-  if (open === scan) fillViewer(scan);
+  if (panel.opened() === scan) panel.fillViewer(scan);
 }
 
 // ---- the list -----------------------------------------------------------------------------------------------------
@@ -187,96 +186,6 @@ function exported() {
   return (some.length ? some : shown).filter((scan) => scan.prediction);
 }
 
-// ---- the viewer ---------------------------------------------------------------------------------------------------
-
-function show(scan) {
-  open?.item.classList.remove("open-now");
-  open = scan;
-  scan.item.classList.add("open-now");
-  byId("viewer").hidden = false;
-  document.body.classList.add("viewing");
-  fillViewer(scan);
-  byId("verdict").focus({ preventScroll: true });
-  if (innerWidth < 1024) byId("viewer").scrollIntoView();
-}
-
-function close() {
-  opening?.abort();
-  open?.item.classList.remove("open-now");
-  open?.button.focus();
-  open = null;
-  viewer.empty();
-  byId("viewer").hidden = true;
-  document.body.classList.remove("viewing");
-}
-
-function fillViewer(scan) {
-  const { prediction } = scan;
-  byId("source").textContent = scan.name;
-  byId("verdict").textContent = prediction ? verdict(prediction) : "Not answered yet";
-  byId("probabilities").hidden = !prediction?.probabilities;
-  byId("probabilities").previousElementSibling.hidden = !prediction?.probabilities;
-  byId("probabilities").tBodies[0].replaceChildren(...(prediction ? shares(prediction) : []).map(probabilityRow));
-  const facts = prediction ? others(prediction) : [];
-  if (prediction?.slices) facts.unshift(["Slices", `${prediction.slices.length} of ${prediction.total} looked at`]);
-  byId("more").replaceChildren(...facts.flatMap(pair));
-  const notes = [...(prediction?.notes ?? []), ...(model?.notes ?? [])];
-  if (prediction?.error) notes.unshift(prediction.error.message);
-  byId("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
-  viewer.empty();
-  stage(prediction?.error ? "No picture" : "");
-  if (prediction?.probabilities) explain(scan);
-}
-
-const stage = (text) => (byId("stage-state").textContent = text);
-
-async function explain(scan) {
-  opening?.abort();
-  const mine = (opening = new AbortController());
-  stage("Loading the heat map …");
-  try {
-    if (!cache.has(scan)) {
-      const side = scan.prediction.slices ? OF_VOLUME : LARGE;
-      const { explanations, scale } = await client.explain(scan.files, side, mine.signal);
-      cache.set(scan, viewer.decoded(explanations[scan.number ?? 0], scale));
-      if (cache.size > KEPT) cache.delete(cache.keys().next().value);
-    }
-    if (open !== scan) return;
-    const { slices, label, probabilities } = scan.prediction;
-    const named = label ?? shares({ probabilities })[0][0];
-    viewer.show(cache.get(scan), named, slices ? strongest(slices, named) : 0);
-    stage("");
-  } catch (error) {
-    if (error.name !== "AbortError" && open === scan) stage(error.message);
-  }
-}
-
-// The slice that speaks most for the answer.
-function strongest(slices, label) {
-  const of = slices.map((one) => one.probabilities[label]);
-  return of.indexOf(Math.max(...of));
-}
-
-function probabilityRow([name, share]) {
-  const row = document.createElement("tr"), cell = document.createElement("td"), track = document.createElement("div");
-  const head = Object.assign(document.createElement("td"), { textContent: name });
-  const bar = document.createElement("span"), filled = document.createElement("i"), text = document.createElement("b");
-  filled.style.width = `${100 * share}%`;
-  text.textContent = percent(share);
-  bar.append(filled);
-  track.className = "track";
-  track.append(bar, text);
-  cell.className = "share";
-  cell.append(track);
-  row.append(head, cell);
-  return row;
-}
-
-const pair = ([name, value]) => [
-  Object.assign(document.createElement("dt"), { textContent: name }),
-  Object.assign(document.createElement("dd"), { textContent: value }),
-];
-
 // ---- hands --------------------------------------------------------------------------------------------------------
 
 byId("add-files").addEventListener("click", () => byId("files").click());
@@ -304,19 +213,17 @@ byId("all").addEventListener("change", ({ target }) => shown.forEach((scan) => c
 byId("csv").addEventListener("click", () => exports.csv(exported(), model.card.classes));
 byId("json").addEventListener("click", () => exports.json(exported(), model));
 byId("print").addEventListener("click", () =>
-  exports.print(exported(), model, (scan) => (scan === open && viewer.shown() ? viewer.still() : scan.thumb)));
+  exports.print(exported(), model, panel.pictureOf));
 byId("clear").addEventListener("click", () => {
   const some = shown.some((scan) => scan.chosen), gone = new Set(shown.filter((scan) => scan.chosen || !some));
-  if (gone.has(open)) close();
   for (const scan of gone) {
     scan.removed = true;
-    cache.delete(scan);
+    panel.forget(scan);
   }
   scans = scans.filter((scan) => !gone.has(scan));
   if (!scans.length) passedOver = 0;
   refresh();
 });
-byId("close").addEventListener("click", close);
 byId("help-open").addEventListener("click", () => byId("help").showModal());
 byId("about-open").addEventListener("click", () => byId("about").showModal());
 addEventListener("beforeprint", () => document.title = "neurodense report");
@@ -325,23 +232,23 @@ addEventListener("afterprint", () => document.title = "neurodense");
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.matches("input[type=search], input[type=password], select");
-  if (event.key === "Escape" && open) close();
+  if (event.key === "Escape" && panel.opened()) panel.close();
   else if (typing) return;
   else if (event.key === "/") byId("find").focus();
   else if (event.key === "x" && current()) choose(current(), !current().chosen);
   else if (event.key === "ArrowDown" || event.key === "ArrowUp") move(event.key === "ArrowDown" ? 1 : -1);
-  else if (event.target.matches("input[type=range]") || !viewer.key(event.key)) return;
+  else if (event.target.matches("input[type=range]") || !key(event.key)) return;
   event.preventDefault();
 });
 
-const current = () => shown.find((scan) => scan.item.contains(document.activeElement)) ?? open;
+const current = () => shown.find((scan) => scan.item.contains(document.activeElement)) ?? panel.opened();
 
 // Where the viewer is open it shows what the keys go to; else the card gets the focus.
 function move(by) {
   const at = shown.indexOf(current()), next = shown[Math.min(shown.length - 1, Math.max(0, at + by))];
   if (!next) return;
   next.item.scrollIntoView({ block: "nearest" });
-  if (open) show(next);
+  if (panel.opened()) panel.show(next);
   else next.button.focus();
 }
 
@@ -349,6 +256,7 @@ function move(by) {
 
 try {
   model = await client.model();
+  panel.say(model.notes);
   const { card: about, engine, precision, notes, limits } = model;
   byId("model").textContent = [`Model ${about.name}, ${precision}`, ...notes].join(". ");
   const f1 = about.metrics?.macro?.f1, scores = f1 === undefined ? [] : [["Macro F1 on its test images", f1.toFixed(3)]];
@@ -356,7 +264,7 @@ try {
     ["Name", about.name], ["Made", about.created], ["Classes", about.classes.join(", ")], ["Trained on", about.data.name],
     ...scores, ["Engine", `${engine}, ${precision}`], ["Input", `${about.preprocess.size} × ${about.preprocess.size} pixels`],
     ["One request", `up to ${Math.round(limits.request_bytes / 2 ** 20)} MiB, ${limits.files} files`], ["Note", model.notice],
-  ].flatMap(pair));
+  ].flatMap(panel.pair));
 } catch (error) {
   byId("model").textContent = `The model cannot be shown: ${error.message}`;
 }
