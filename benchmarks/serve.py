@@ -103,8 +103,9 @@ def _ended_under_load(model: Path, body: Path) -> dict[str, Any]:
         text = load.communicate()[0]
     got = sum(int(count) for count in re.findall(r"\[200\]\s+(\d+) responses", text))
     errors: dict[str, int] = {}
+    kinds = ("refused", "EOF", "reset", "broken pipe", "closed idle")
     for count, words_of in _LOST.findall(text.partition("Error distribution:")[2]):
-        kind = next((kind for kind in ("refused", "EOF", "reset", "broken pipe") if kind in words_of), "other")
+        kind = next((kind for kind in kinds if kind in words_of), "other")
         errors[kind] = errors.get(kind, 0) + int(count)
     print(
         f"SIGTERM: ended with {status} in {took:.2f} s; answered {answered}, of them received {got}; "

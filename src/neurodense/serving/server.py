@@ -160,9 +160,11 @@ class Protocol(H11Protocol):
 
     Attributes:
         headers_s: How long the headers may take.
+        grace_s: How long an idle connection stays open when the service ends.
     """
 
-    headers_s = 20.0
+    headers_s, grace_s = 20.0, 0.5
+    _ending = False
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -173,11 +175,29 @@ class Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Wait no longer once they are whole; begin where they begin behind an earlier request."""
         super().data_received(data)
-        between = self.cycle is None or self.cycle.response_complete
-        if not between:
+        if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
+            if self._ending:
+                self._last()
         elif self._late is None:
             self._late = self.loop.call_later(self.headers_s, self.transport.close)
+
+    def shutdown(self) -> None:
+        """End the connection; where it is idle, after a request that may be on its way already."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._last()
+        elif self._ending:
+            super().shutdown()
+        else:
+            self._ending = True
+            self.loop.call_later(self.grace_s, self.shutdown)
+
+    def _last(self) -> None:
+        """Close behind the answer that is due, and say so in it: else the client sends another into the closing."""
+        assert self.cycle is not None
+        self.cycle.keep_alive = False
+        scope = self.cycle.scope
+        scope["headers"] = [*scope["headers"], (b"connection", b"close")]  # as if the client had asked for it
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
