@@ -16,6 +16,7 @@ from neurodense.cli.calibrate import calibrate
 from neurodense.cli.compare import compare
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.quantise import quantise
+from neurodense.cli.serve import serve
 from neurodense.cli.start import demo, recipes
 from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
@@ -33,7 +34,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, compare, predict, quantise, calibrate, recipes, demo):
+for command in (train, audit, evaluate, compare, predict, serve, quantise, calibrate, recipes, demo):
     cli.add_command(command)
 
 
