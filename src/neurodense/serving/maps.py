@@ -72,9 +72,8 @@ def as_dict(answer: Answered | Failure, predictor: Predictor) -> dict[str, Any]:
     if isinstance(answer, Failure):
         return {"prediction": answer.as_dict()}
     card = predictor.card
-    grids = np.round(
-        evidence(calibrated(card, answer.outputs.activation_maps).astype(np.float32)).astype(np.float64), 3
-    )
+    maps = calibrated(card, answer.outputs.activation_maps).astype(np.float32)
+    grids = evidence(maps).astype(np.float64).round(3)
     return {
         "prediction": answer.prediction.as_dict(),
         "slices": [
