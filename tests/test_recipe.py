@@ -20,7 +20,7 @@ from neurodense.training.recipe import (
 )
 from neurodense.training.variation import Augment, Lesions
 
-NAMES = ["brain", "demo", "finetune", "notebook", "scratch"]
+NAMES = ["brain", "brain-warm", "demo", "finetune", "notebook", "scratch"]
 
 
 def text(top="", stage="", more=""):
@@ -303,7 +303,7 @@ def test_what_can_be_continued():
 
 def test_unknown_names():
     with pytest.raises(
-        RecipeError, match="There is no recipe 'notbook'; there are demo, finetune, notebook, scratch"
+        RecipeError, match="There is no recipe 'notbook'; there are brain, brain-warm, demo, finetune, notebook, scratch"
     ) as e:
         load_recipe("notbook")
     assert e.value.hint == "Did you mean notebook?"
