@@ -235,7 +235,7 @@ def test_unknown_keys(content, parts):
         (text("dropout = 1"), ["'dropout'", "less than 1", "got 1"]),
         (text("dropout = nan"), ["'dropout'", "got nan"]),
         (text("dropout = true"), ["'dropout'", "valid number", "got True"]),
-        (text("weights = 'mine.pth'"), ["'weights'", "'imagenet' or 'none'", "got 'mine.pth'"]),
+        (text("weights = 'mine.pth'"), ["'weights'", "'imagenet', 'brain' or 'none'", "got 'mine.pth'"]),
         (text("class_weights = [1, 2]"), ["'class_weights'", "'none' or 'balanced'", "got [1, 2]"]),
         (text("balance = 'source'"), ["'balance'", "'none', 'root' or 'group'", "got 'source'"]),
         (text("[augment]\nflip = 1"), ["'augment.flip'", "valid boolean", "got 1"]),
