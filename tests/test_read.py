@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 
 from benchmarks import mutations
 from neurodense.errors import DataError, ScanError
-from neurodense.scans import raster, read
+from neurodense.scans import raster
 from neurodense.scans.read import SUFFIXES, read_scan
 
 HALF = 0.501 / 255  # an 8-bit value is rounded once
@@ -445,7 +446,7 @@ def test_no_permission_is_called_so(tmp_path, grey, monkeypatch):
         raise PermissionError(13, "Permission denied", "/somewhere/else")
 
     path = saved(tmp_path / "x.png", grey)
-    monkeypatch.setattr(read.Path, "open", forbidden)
+    monkeypatch.setattr(Path, "open", forbidden)
     assert refused(path, "cannot be opened") == "slice 7 cannot be opened: Permission denied."
 
 
@@ -510,7 +511,7 @@ def test_links(tmp_path, grey):
 
 def test_a_file_that_vanishes_or_shrinks_while_it_is_read(tmp_path, grey, monkeypatch):
     path = saved(tmp_path / "x.tif", grey)
-    stat = read.Path.stat
+    stat = Path.stat
 
     def gone(self, **options):
         result = stat(self, **options)
@@ -518,7 +519,7 @@ def test_a_file_that_vanishes_or_shrinks_while_it_is_read(tmp_path, grey, monkey
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(read.Path, "stat", gone)
+        patch.setattr(Path, "stat", gone)
         refused(path, "does not exist")
     path = saved(tmp_path / "x.tif", grey)
     pages = raster.count_pages

@@ -21,13 +21,14 @@ from neurodense.errors import ScanError
 from neurodense.inference.engine import Engine, Outputs, joined
 from neurodense.inference.threads import usable_cores
 from neurodense.scans import read
+from neurodense.scans.memory import File, MemoryFile, as_file
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.scan import Scan, Study
 from neurodense.scans.series import Series
 from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure, read_study
 
-Input = str | Path | Series | Study | Scan | Failure
+Input = str | File | Series | Study | Scan | Failure
 """What is predicted: a file, a series, what was read already, or a failure to find something, which is passed on."""
 
 _VOLUMES_AHEAD = 2  # that wait, preprocessed, while another one's slices run
@@ -65,7 +66,7 @@ def run_through(
         keep: Whether `Loaded.scans` holds the scans as they were read.
     """
     running: deque[tuple[_Batch, Future[Outputs | None]]] = deque()
-    batches = _batches(inputs, lambda item: _load(item, preprocess, slices, keep=keep), batch)
+    batches = _batches(inputs, lambda item: load(item, preprocess, slices, keep=keep), batch)
     with ThreadPoolExecutor(max_workers=engine.streams) as pool:
         try:
             for items in batches:
@@ -135,12 +136,13 @@ def _batches(
             pool.shutdown(cancel_futures=True)
 
 
-def _load(item: Input, preprocess: Preprocess, slices: Slices, *, keep: bool) -> Loaded | Failure:
+def load(item: Input, preprocess: Preprocess, slices: Slices, *, keep: bool) -> Loaded | Failure:
+    """Read and preprocess one input; what cannot be read is a Failure."""
     if isinstance(item, Failure):
         return item
     if isinstance(item, Scan):
         item = Study(item.source, (item,), 1)
-    source = str(item) if isinstance(item, str | Path) else item.source
+    source = str(item) if isinstance(item, str | Path | MemoryFile) else item.source
     try:
         study = item if isinstance(item, Study) else read_study(item, slices)
         pixels = np.stack([preprocess(scan) for scan in study.scans])
@@ -155,6 +157,6 @@ def _load(item: Input, preprocess: Preprocess, slices: Slices, *, keep: bool) ->
 
 def _may_be_a_volume(item: Input) -> bool:
     """By its name, since it is not open yet: a volume named as a picture is read all the same, but not alone."""
-    if isinstance(item, str | Path):
-        return Path(item).suffix.lower() not in read.SUFFIXES
+    if isinstance(item, str | Path | MemoryFile):
+        return as_file(item).suffix.lower() not in read.SUFFIXES
     return isinstance(item, Series)

@@ -60,10 +60,10 @@ class Predictor:
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
         sets: Thresholds of the prediction sets; None where the model has none.
+        batch: Pictures or slices a run with which the engine is fastest in least memory.
 
     Raises:
-        ModelError: The folder is no model folder, a file of it is damaged, it has no int8 graph, or it promises no
-            prediction sets with this error.
+        ModelError: No model folder or a damaged one, no int8 graph in it, or no prediction sets with this error.
         EngineError: The engine or the precision is not to be had here.
     """
 
@@ -89,6 +89,7 @@ class Predictor:
         kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
         self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
+        self.batch = _BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE
         self._rejection: Rejection | None = None
         if self.card.out_of_distribution is not None:
             _check(folder / REJECTION, self.card)
@@ -138,7 +139,7 @@ class Predictor:
             DataError: `slices` is a text that says nothing known.
         """
         for result in self.run(inputs, slices, batch):
-            yield result if isinstance(result, Failure) else self._answer(*result)
+            yield result if isinstance(result, Failure) else self.answer(*result)
 
     def explained(
         self, inputs: Iterable[Input], slices: Slices | str = "brain", batch: int | None = None
@@ -156,7 +157,7 @@ class Predictor:
                 yield result
             else:
                 item, outputs = result
-                answer = self._answer(item, outputs)
+                answer = self.answer(item, outputs)
                 rows = zip(item.scans, outputs.activation_maps, answer.slices or (answer,), strict=True)
                 yield answer, (self._explanation(*row) for row in rows)
 
@@ -217,10 +218,9 @@ class Predictor:
             DataError: `slices` is a text that says nothing known.
         """
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
-        batch = batch or (_BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE)
-        return run_through(self._engine, self.card.preprocess, inputs, slices, batch, keep=keep)
+        return run_through(self._engine, self.card.preprocess, inputs, slices, batch or self.batch, keep=keep)
 
-    def _answer(self, item: Loaded, outputs: Outputs) -> Prediction:
+    def answer(self, item: Loaded, outputs: Outputs) -> Prediction:
         """The answer from the outputs for the slices of one input."""
         scores = self._scores(outputs)
         slices = self._named(item.sources, outputs.logits, scores)

@@ -12,7 +12,6 @@ are put together in `series.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from neurodense.scans.dicom_header import Header, check_values, is_dicom, read_h
 from neurodense.scans.dicom_layout import COLOUR, PALETTE, Layout, read_layout
 from neurodense.scans.dicom_luts import Lut, read_lut
 from neurodense.scans.guard import guarded
+from neurodense.scans.memory import File, as_file
 from neurodense.scans.scan import Scan
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DicomFile:
         notes: What a reader of a result should know.
     """
 
-    path: Path
+    path: File
     source: str
     layout: Layout
     facts: tuple[Facts, ...] = field(repr=False)
@@ -147,7 +147,7 @@ class DicomFile:
         return luma(np.stack([lut.shown(stored) for lut in self.palette], axis=-1), 1)
 
 
-def open_dicom(path: str | Path, source: str | None = None) -> DicomFile:
+def open_dicom(path: str | File, source: str | None = None) -> DicomFile:
     """Read the header of a DICOM file, and check that the pixels it claims are there.
 
     Args:
@@ -157,7 +157,7 @@ def open_dicom(path: str | Path, source: str | None = None) -> DicomFile:
     Raises:
         ScanError: It cannot be opened, is no DICOM file, holds no image, is damaged or truncated.
     """
-    path = Path(path)
+    path = as_file(path)
     name = str(path) if source is None else source
 
     def read() -> DicomFile:
@@ -176,7 +176,7 @@ def open_dicom(path: str | Path, source: str | None = None) -> DicomFile:
     return guarded(name, "header", read)
 
 
-def _described(header: Header, path: Path, source: str) -> DicomFile:
+def _described(header: Header, path: File, source: str) -> DicomFile:
     from pydicom.uid import UID
 
     ds = header.dataset

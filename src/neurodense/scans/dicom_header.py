@@ -10,14 +10,13 @@ both byte orders, deflated. A header is bounded in elements and bytes whatever i
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from neurodense.errors import ScanError
+from neurodense.scans.memory import File, as_file
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -82,7 +81,7 @@ class Header:
     size: int
 
 
-def is_dicom(path: str | Path) -> bool:
+def is_dicom(path: str | File) -> bool:
     """Say whether a file is DICOM, by its content.
 
     That is: `DICM` behind a preamble; or no preamble, and the file begins with three elements in rising order, of the
@@ -90,11 +89,12 @@ def is_dicom(path: str | Path) -> bool:
     not DICOM.
     """
     try:
-        if not Path(path).is_file():  # a pipe would be waited for
+        path = as_file(path)
+        if not path.is_file():  # a pipe would be waited for
             return False
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             start = file.read(4096)
-            size = os.fstat(file.fileno()).st_size
+            size = file.seek(0, io.SEEK_END)
     except OSError:
         return False
     return start[128:_PREAMBLE] == b"DICM" or any(

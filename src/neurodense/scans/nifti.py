@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
+from neurodense.scans.memory import File, as_file
 from neurodense.scans.nifti_file import first_volume
 from neurodense.scans.scan import Scan
 
@@ -86,7 +86,7 @@ class Volume:
         return Scan(pixels, source, bit_depth, "NIfTI", self.spacing, self.orientation, self.notes)
 
 
-def read_nifti(path: str | Path, source: str | None = None) -> Volume:
+def read_nifti(path: str | File, source: str | None = None) -> Volume:
     """Read the first volume of `path`.
 
     Args:
@@ -96,7 +96,7 @@ def read_nifti(path: str | Path, source: str | None = None) -> Volume:
     Raises:
         ScanError: The file is missing, truncated, damaged, no NIfTI, or states what cannot be or is not read.
     """
-    path = Path(path)
+    path = as_file(path)
     source = str(path) if source is None else source
     header, voxels, count = first_volume(path, source)
     with np.errstate(all="ignore"):  # what overflows or is no number is looked at where it matters

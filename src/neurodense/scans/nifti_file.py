@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import zlib
 from gzip import BadGzipFile, GzipFile
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
+from neurodense.scans.memory import File, as_file
 
 MAX_VOXELS = 512**3
 """Of one volume: up to 1 GiB in the file, 512 MiB as float32 slices."""
@@ -29,16 +30,16 @@ _SIZES = {1: 348, 2: 540}  # bytes of the header of each version
 _MAGIC = {b"n+1\0": (1, True), b"ni1\0": (1, False), b"n+2\0": (2, True), b"ni2\0": (2, False)}
 
 
-def is_nifti(path: str | Path) -> bool:
+def is_nifti(path: str | File) -> bool:
     """True when the file begins as NIfTI does, be it compressed or not; False for what cannot be opened."""
     try:
-        with _opened(Path(path)) as file:
+        with _opened(as_file(path)) as file:
             return _version(file.read(_SIZES[1])) is not None
     except (OSError, EOFError, zlib.error):
         return False
 
 
-def first_volume(path: Path, source: str) -> tuple[Any, NDArray[Any], int]:
+def first_volume(path: File, source: str) -> tuple[Any, NDArray[Any], int]:
     """The header, the voxels (X, Y, Z) of the first volume as they are stored, and how many volumes there are.
 
     Raises:
@@ -61,10 +62,12 @@ def first_volume(path: Path, source: str) -> tuple[Any, NDArray[Any], int]:
         raise ScanError(f"{source} cannot be opened: {error.strerror or error}.") from error
 
 
-def _opened(path: Path) -> GzipFile | BufferedReader:
+def _opened(path: File) -> GzipFile | BufferedReader | BytesIO:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    return GzipFile(path) if packed else path.open("rb")
+    if not packed:
+        return path.open("rb")
+    return GzipFile(path) if isinstance(path, Path) else GzipFile(fileobj=path.open("rb"))
 
 
 def _version(head: bytes) -> tuple[int, bool] | None:
@@ -72,7 +75,7 @@ def _version(head: bytes) -> tuple[int, bool] | None:
     return _MAGIC.get(head[344:348]) or (_MAGIC.get(head[4:8]) if head[8:12] == b"\r\n\x1a\n" else None)
 
 
-def _parts(path: Path, file: GzipFile | BufferedReader, source: str) -> tuple[Any, NDArray[Any], int]:
+def _parts(path: File, file: GzipFile | BufferedReader | BytesIO, source: str) -> tuple[Any, NDArray[Any], int]:
     head = file.read(_SIZES[1])
     if not head:
         raise ScanError(f"{source} is empty (0 bytes).")
@@ -137,7 +140,9 @@ def _dtype(header: Any, source: str) -> np.dtype[Any]:
     return dtype
 
 
-def _pair(path: Path, source: str) -> Path:
+def _pair(path: File, source: str) -> Path:
+    if not isinstance(path, Path):
+        raise ScanError(f"{source} is the header of a pair without its image; one .nii file holds both.")
     stem = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     for suffix in (".img", ".img.gz", ".IMG"):
         if (image := stem.with_suffix(suffix)).is_file():
@@ -145,7 +150,7 @@ def _pair(path: Path, source: str) -> Path:
     raise ScanError(f"{source} is the header of a pair, and {stem.with_suffix('.img').name} is not beside it.")
 
 
-def _read(file: GzipFile | BufferedReader, skip: int, size: int, source: str) -> NDArray[np.uint8]:
+def _read(file: GzipFile | BufferedReader | BytesIO, skip: int, size: int, source: str) -> NDArray[np.uint8]:
     """`size` bytes, `skip` bytes further on; no more memory than that is used whatever the file holds."""
     while skip > 0:
         if not (passed := len(file.read(min(skip, _CHUNK)))):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 
 from neurodense.errors import ScanError
+from neurodense.scans.memory import File, as_file
 from neurodense.scans.raster import read_raster
 from neurodense.scans.scan import Scan
 
@@ -13,7 +13,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif",
 """What a folder is searched for, in lower case. A file named directly is read whatever its name."""
 
 
-def read_scan(path: str | Path, source: str | None = None) -> Scan:
+def read_scan(path: str | File, source: str | None = None) -> Scan:
     """Read `path` as a grey image in [0, 1]; how is said in `scans.raster`.
 
     Args:
@@ -23,7 +23,7 @@ def read_scan(path: str | Path, source: str | None = None) -> Scan:
     Raises:
         ScanError: The file is missing, empty, damaged, not one of the formats, or of an impossible size.
     """
-    path = Path(path)
+    path = as_file(path)
     source = str(path) if source is None else source
     try:
         kind = path.stat()

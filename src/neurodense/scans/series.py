@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from os.path import commonpath
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 
 import numpy as np
@@ -30,6 +30,7 @@ from neurodense.scans.dicom import DicomFile, open_dicom
 from neurodense.scans.dicom_facts import Facts
 from neurodense.scans.dicom_grey import Look, Window, measured, on_grid
 from neurodense.scans.dicom_luts import Lut
+from neurodense.scans.memory import File, as_file
 from neurodense.scans.scan import Scan
 
 MEASURED = 32  # evenly spaced slices whose values make the percentiles
@@ -91,7 +92,7 @@ class Series:
         return len(self.slices)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[File, ...]:
         """The files, in the order of their first slices."""
         return tuple(dict.fromkeys(one.file.path for one in self.slices))
 
@@ -125,7 +126,7 @@ class Series:
                 continue
 
 
-def find_series(paths: Iterable[str | Path]) -> tuple[list[Series], list[tuple[Path, ScanError]]]:
+def find_series(paths: Iterable[str | File]) -> tuple[list[Series], list[tuple[File, ScanError]]]:
     """Put DICOM files together to volumes. Headers are read, no pixels.
 
     Args:
@@ -134,11 +135,11 @@ def find_series(paths: Iterable[str | Path]) -> tuple[list[Series], list[tuple[P
     Returns:
         The volumes, in the order of their first files as given; and the files that could not be read, with the reason.
     """
-    errors: list[tuple[Path, ScanError]] = []
+    errors: list[tuple[File, ScanError]] = []
     groups: dict[object, list[Slice]] = defaultdict(list)
     copies: dict[bytes, int] = defaultdict(int)
     seen: set[bytes] = set()
-    for index, path in enumerate(map(Path, paths)):
+    for index, path in enumerate(map(as_file, paths)):
         try:
             file = open_dicom(path)
         except ScanError as error:
@@ -220,11 +221,11 @@ def _sources(volumes: Sequence[Sequence[Slice]]) -> list[str]:
     return names
 
 
-def _base(paths: set[Path]) -> str:
+def _base(paths: set[File]) -> str:
     """The file, or the folder that all files share."""
     if len(paths) == 1:
         return str(paths.pop())
-    folders = {path.parent for path in paths}
+    folders: set[PurePath] = {path.parent for path in paths}
     if len({folder.is_absolute() for folder in folders}) == 2:
-        folders = {folder.absolute() for folder in folders}
+        folders = {Path(folder).absolute() for folder in folders}
     return commonpath(folders) or "."

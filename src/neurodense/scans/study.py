@@ -7,11 +7,11 @@ suffixes are taken, and beside them whatever is DICOM by its content, since expo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from neurodense.errors import DataError, ScanError
 from neurodense.scans import nifti, read
 from neurodense.scans.dicom import is_dicom, open_dicom
 from neurodense.scans.find import find_files
+from neurodense.scans.memory import File, MemoryFile, as_file
 from neurodense.scans.nifti import Volume, read_nifti
 from neurodense.scans.nifti_file import MAX_VOXELS, is_nifti
 from neurodense.scans.read import read_scan
@@ -29,6 +30,8 @@ from neurodense.scans.slices import Slices, brain_slices
 
 SUFFIXES = read.SUFFIXES | {".dcm", ".dicom", ".ima"} | nifti.SUFFIXES
 """What a folder is searched for, in lower case, beside DICOM files of any name."""
+
+F = TypeVar("F", Path, MemoryFile)
 
 _INDEX = "DICOMDIR"  # Part 10, 8.6: a list of the files beside it, and no picture
 _SMALL = 128  # pixels a side of what `brain` looks at
@@ -53,7 +56,7 @@ class Failure:
         return {"source": self.source, "error": {"type": self.type, "message": self.message}}
 
 
-def read_study(item: str | Path | Series, slices: Slices | str = "brain") -> Study:
+def read_study(item: str | File | Series, slices: Slices | str = "brain") -> Study:
     """Read the chosen slices of a volume or a series, or a picture as the one slice that it is.
 
     Args:
@@ -65,7 +68,7 @@ def read_study(item: str | Path | Series, slices: Slices | str = "brain") -> Stu
         DataError: `slices` is a text that says nothing known.
     """
     slices = Slices.parse(slices) if isinstance(slices, str) else slices
-    stack = item if isinstance(item, Series) else _open(Path(item), str(item))
+    stack = item if isinstance(item, Series) else _open(as_file(item), str(item))
     if isinstance(stack, Scan):
         return Study(stack.source, (stack,), 1)
     total = len(stack)
@@ -100,7 +103,7 @@ def read_study(item: str | Path | Series, slices: Slices | str = "brain") -> Stu
     return Study(stack.source, tuple(scans[number] for number in chosen), total)
 
 
-def read_image(path: str | Path, source: str | None = None) -> Scan:
+def read_image(path: str | File, source: str | None = None) -> Scan:
     """Read a file that holds one picture, as training takes them.
 
     Args:
@@ -110,7 +113,7 @@ def read_image(path: str | Path, source: str | None = None) -> Scan:
     Raises:
         ScanError: It cannot be read, or is a volume.
     """
-    stack = _open(Path(path), str(path) if source is None else source)
+    stack = _open(as_file(path), str(path) if source is None else source)
     if isinstance(stack, Scan):
         return stack
     if len(stack) == 1:
@@ -141,20 +144,25 @@ def find_studies(inputs: Iterable[str | Path]) -> list[Path | Series | Failure]:
             continue
         before = len(found)
         images = (path for path in find_files(item, unlisted) if is_image(path))
-        for _, files in groupby(images, key=lambda path: path.parent):
-            dicom: list[Path] = []
-            for path in files:
-                if path.suffix.lower() not in read.SUFFIXES and _is(is_dicom, path):
-                    dicom.append(path)
-                else:
-                    found.append(path)
-            found += _series(dicom)
+        found += put_together(images)
         if len(found) == before:
             found.append(Failure(str(item), ScanError.__name__, f"{item} holds no image; {looked_for()}."))
     return found
 
 
-def is_image(path: Path) -> bool:
+def put_together(files: Iterable[F]) -> Iterator[F | Series | Failure]:
+    """The files of folders, those of one folder in a row: its pictures and volumes, then its series of DICOM files."""
+    for _, group in groupby(files, key=lambda path: path.parent):
+        dicom: list[F] = []
+        for path in group:
+            if path.suffix.lower() not in read.SUFFIXES and _is(is_dicom, path):
+                dicom.append(path)
+            else:
+                yield path
+        yield from _series(dicom)
+
+
+def is_image(path: File) -> bool:
     """Whether a file of a folder is taken for an image: by its suffix, or for being DICOM by its content."""
     if path.name.upper() == _INDEX:
         return False
@@ -166,7 +174,7 @@ def looked_for() -> str:
     return f"files with {', '.join(sorted(SUFFIXES))} and DICOM files of any name are looked for"
 
 
-def _open(path: Path, source: str) -> Scan | Volume | Series:
+def _open(path: File, source: str) -> Scan | Volume | Series:
     """A picture, or a stack of slices that are still to be read."""
     name = path.name.lower()
     if path.suffix.lower() in read.SUFFIXES:
@@ -187,12 +195,12 @@ def _open(path: Path, source: str) -> Scan | Volume | Series:
     return read_scan(path, source)
 
 
-def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+def _is(kind: Callable[[File], bool], path: File) -> bool:
     """Whether a file is of a kind; a pipe or a device is of none: to open one may wait for ever."""
     return path.is_file() and kind(path)
 
 
-def _open_dicom(path: Path, source: str) -> Scan | Series:
+def _open_dicom(path: File, source: str) -> Scan | Series:
     file = open_dicom(path, source)
     if file.frames == 1:
         return file.read(0)
@@ -206,7 +214,7 @@ def _open_dicom(path: Path, source: str) -> Scan | Series:
     return replace(series[0], source=source)
 
 
-def _series(paths: list[Path]) -> Iterator[Series | Failure]:
+def _series(paths: Sequence[File]) -> Iterator[Series | Failure]:
     series, errors = find_series(paths)
     yield from series
     for path, error in errors:
