@@ -14,7 +14,9 @@ from neurodense import __version__
 from neurodense.cli.audit import audit
 from neurodense.cli.calibrate import calibrate
 from neurodense.cli.compare import compare
+from neurodense.cli.dicom import dicom
 from neurodense.cli.model import evaluate, predict
+from neurodense.cli.pacs import pacs
 from neurodense.cli.quantise import quantise
 from neurodense.cli.start import demo, recipes
 from neurodense.cli.train import train
@@ -33,7 +35,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, compare, predict, quantise, calibrate, recipes, demo):
+for command in (train, audit, evaluate, compare, predict, quantise, calibrate, dicom, pacs, recipes, demo):
     cli.add_command(command)
 
 

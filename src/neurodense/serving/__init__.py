@@ -1,0 +1,1 @@
+"""A model behind HTTP: a REST service, and a page that uses it."""
