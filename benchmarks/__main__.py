@@ -141,6 +141,33 @@ def fuzz_command(
         raise SystemExit(1)
 
 
+@main.command("serve")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--image", type=_PATH, required=True, help="The picture that all clients send.")
+@click.option("--seconds", default=20, help="Of each load.")
+@click.option("--soak", default=0.0, metavar="MINUTES", help="A long load at 80% of the engine's rate; 0: none.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/serve.json"))
+def serve_command(model: Path, image: Path, seconds: int, soak: float, out: Path) -> None:
+    """The service under load from `hey`: latency, rate beside the engine's own, SIGTERM under load, memory."""
+    from benchmarks import serve
+
+    serve.measure(model, image, seconds, soak, out)
+
+
+@main.command("serve-fuzz")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--uploads", default=10_000, help="Damaged uploads in all.")
+@click.option("--data", type=_PATH, help="A picture to make the sound files from; else one is drawn.")
+@click.option("--seed", default=0, help="The same seed gives the same uploads.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/serve-fuzz.json"))
+def serve_fuzz_command(model: Path, uploads: int, data: Path | None, seed: int, out: Path) -> None:
+    """Send damaged files, archives and bodies to a running service: no 5xx, memory flat."""
+    from benchmarks import serve_fuzz
+
+    if not serve_fuzz.fuzz(model, uploads, data, seed, out):
+        raise SystemExit(1)
+
+
 @main.command("twins")
 @click.argument("data", type=_PATH)
 @click.argument("groups", type=_PATH)

@@ -75,7 +75,7 @@ def _measure(model: Path, found: list[Path], files: int, rounds: int, out: Path)
         pixels = np.stack([predictor.card.preprocess(read_image(path)) for path in paths[:64]])
         own, whole = [], []
         for number in range(rounds + 1):
-            rates = (_engine_rate(predictor, pixels, files), _folder_rate(predictor, paths))
+            rates = (engine_rate(predictor, pixels, files), _folder_rate(predictor, paths))
             if number:
                 own.append(rates[0])
                 whole.append(rates[1])
@@ -100,7 +100,7 @@ def _measure(model: Path, found: list[Path], files: int, rounds: int, out: Path)
     atomic.write_json(out, record)
 
 
-def _engine_rate(predictor: Predictor, pixels: np.ndarray, files: int) -> float:
+def engine_rate(predictor: Predictor, pixels: np.ndarray, files: int) -> float:
     """Images a second of the engine alone, from preprocessed pixels, in as many runs at once as it has streams."""
     batches = [pixels[k % 64 : k % 64 + 16] for k in range(0, min(files, 512), 16)]
     start = time.perf_counter()

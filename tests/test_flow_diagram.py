@@ -38,7 +38,7 @@ def test_every_box_has_its_place(rows: list[Row]) -> None:
     assert len(boxes) == sum(len(row.boxes) + (row.aside is not None) for row in rows)
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= WIDTH
-        assert top < bottom
+        assert 0 <= top < bottom
     for (l1, t1, r1, b1), (l2, t2, r2, b2) in combinations(boxes, 2):
         assert r1 <= l2 or r2 <= l1 or b1 <= t2 or b2 <= t1, "boxes overlap"
     root = ET.fromstring(flow_svg(rows))

@@ -23,9 +23,11 @@ import neurodense
 from neurodense.cli import cli
 from neurodense.data.split import PARTS
 from neurodense.errors import DataError, RunError
+from neurodense.evaluation.certainty import Certainty, read_certainty, write_certainty
 from neurodense.evaluation.intervals import intervals
 from neurodense.evaluation.metrics import measure
-from neurodense.evaluation.predictions import read_predictions
+from neurodense.evaluation.mistakes import worst
+from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.readme import model_readme
 from neurodense.inference.card import read_card
 from neurodense.inference.predictor import Predictor
@@ -33,6 +35,7 @@ from neurodense.screen import Screen
 from neurodense.training import activations, execute, mirror
 from neurodense.training import run as runs
 from neurodense.training.caveats import caveats
+from neurodense.training.folds import pool
 from neurodense.training.plan import Plan
 from neurodense.training.recipe import Recipe, parse_recipe
 from neurodense.training.run import resume, train
@@ -161,6 +164,54 @@ def test_the_figures_are_those_of_the_predictions(folds: tuple[Path, list[str]])
     assert (metrics["intervals"]["drawn"], metrics["intervals"]["units"]) == ("groups", 20)
     assert {name: tuple(row) for name, row in metrics["intervals"]["figures"].items()} == bounds
     assert "2 models were trained" in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_certainty_and_mistakes_are_pooled(folds: tuple[Path, list[str]]) -> None:
+    run = folds[0]
+    folders = [run / name / "evaluation" for name in ("fold-1", "fold-2")]
+    whole, *each = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (run / "evaluation", *folders)
+    )
+    for name in ("loss", "brier"):
+        for side in ("before", "after"):
+            values = [one["certainty"]["calibration"][name][side]["value"] for one in each]
+            mean = np.average(values, weights=[one["n"] for one in each])
+            assert whole["certainty"]["calibration"][name][side]["value"] == pytest.approx(mean, abs=1e-12)
+    promised = [{one["error"]: one for one in side["certainty"]["sets"]} for side in (whole, *each)]
+    assert set(promised[0]) == set(promised[1]) & set(promised[2])
+    for error, one in promised[0].items():
+        assert one["sizes"] == [
+            sum(pair) for pair in zip(*(side[error]["sizes"] for side in promised[1:]), strict=True)
+        ]
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    pooled = read_predictions(run / "evaluation" / "predictions.csv")
+    for row in worst(pooled):
+        assert pooled.sources[row] in page
+    assert len(list((run / "evaluation" / "mistakes").iterdir())) == len(worst(pooled)) > 0
+    assert "2 folds, each tested by a model that" in page
+
+
+def test_pooled_certainty_follows_the_order_of_the_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def certainty(names: str) -> Certainty:
+        rows = rng.dirichlet(np.ones(2), size=len(names))
+        predictions = Predictions(("a", "b"), tuple(names), np.zeros(len(names), dtype=int), rows)
+        sets = {0.1: rng.random((len(names), 2)) > 0.5, 0.2: rng.random((len(names), 2)) > 0.5}
+        return Certainty(predictions, rows[:, ::-1], sets, {0.1: True, 0.2: False}, rng.random(len(names)) > 0.5)
+
+    parts = [certainty("xz"), certainty("wy")]
+    for part, name in zip(parts, "12", strict=True):
+        write_certainty(part, tmp_path / name)
+    whole = pool([part.predictions for part in parts])
+    found = read_certainty([tmp_path / "1", tmp_path / "2"], whole, {0.1: False})
+    assert whole.sources == ("w", "x", "y", "z")
+    for row, (part, k) in enumerate([(1, 0), (0, 0), (1, 1), (0, 1)]):
+        assert found.before[row].tolist() == parts[part].before[k].tolist()
+        assert found.inside[0.1][row].tolist() == parts[part].inside[0.1][k].tolist()
+        assert found.known is not None
+        assert found.known[row] == parts[part].known[k]  # type: ignore[index]
+    assert list(found.inside) == [0.1]
 
 
 def test_a_fold_is_a_run_like_any_other(

@@ -150,7 +150,7 @@ def test_a_part_is_evaluated_where_only_that_part_is(finished_run: Path, phantom
     split = finished_run / "split.csv"
     result = neurodense.evaluate(tmp_path, finished_run / "model", split=split, part="test")
     own = json.loads((finished_run / "evaluation" / "metrics.json").read_text())
-    assert result.metrics.as_dict() == {key: value for key, value in own.items() if key != "unreadable"}
+    assert json.loads(json.dumps(result.as_dict())) == own
     (tmp_path / tests[0]).unlink()
     result = neurodense.evaluate(tmp_path, finished_run / "model", split=split, part="test")
     assert [failure.source for failure in result.failures] == [tests[0]]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from neurodense.inference.shift import ALARM, FEWEST, Shift, one_of_each, shift
+from neurodense.inference.shift import ALARM, FEWEST, UNGROUPED, Shift, far_apart, one_of_each, shift
 
 CLASSES, SIZE = 3, 6
 
@@ -81,3 +81,13 @@ def test_a_large_batch_is_thinned() -> None:
     found = shift(*drawn(rng, 3000), *drawn(rng, 700), grouped=True)
     assert found is not None
     assert (found.units, found.reference) == (500, 500)
+
+
+def test_where_groups_are_not_known_a_few_images_far_apart_are_taken() -> None:
+    names = [f"patient-{k // 20:02d}/{k % 20:02d}.png" for k in range(600)]
+    shuffled = np.random.default_rng(0).permutation(600)
+    rows = far_apart([names[k] for k in shuffled])
+    taken = [names[shuffled[row]] for row in rows]
+    assert len(taken) == UNGROUPED == len({name.split("/")[0] for name in taken})
+    assert taken == sorted(taken)
+    assert far_apart(["b", "a"]).tolist() == [1, 0]

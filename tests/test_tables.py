@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,3 +96,14 @@ def test_a_matrix_that_does_not_fit_is_numbered_then_listed():
 def test_nothing_to_list():
     labels = [f"a rather long class name {i}" for i in range(6)]
     assert "Every image was given its true class" in printed(metrics_of(np.diag(np.full(6, 1000)), labels), width=70)
+
+
+def test_what_is_lost_against_the_models_own_data_fits_a_terminal():
+    evaluation = metrics_of([[8, 2], [1, 29]], ["glioma", "no tumour"])
+    inside = {**evaluation.metrics.as_dict(), "intervals": evaluation.intervals.as_dict()}
+    text = printed(replace(evaluation, inside=inside), width=80)
+    assert "Against the test part of the model's own data" in text
+    (row,) = cells(text, "Recall of glioma")
+    assert row[:2] == ["0.8000", "0.8000"]
+    assert row[2].startswith("+0.000 (-0.")
+    assert cells(text, "Macro AUROC")

@@ -18,6 +18,7 @@ from neurodense.cli.dicom import dicom
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.pacs import pacs
 from neurodense.cli.quantise import quantise
+from neurodense.cli.serve import serve
 from neurodense.cli.start import demo, recipes
 from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
@@ -35,7 +36,9 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, compare, predict, quantise, calibrate, dicom, pacs, recipes, demo):
+for command in (
+    train, audit, evaluate, compare, predict, serve, dicom, pacs, quantise, calibrate, recipes, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 

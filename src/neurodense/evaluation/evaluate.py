@@ -31,7 +31,7 @@ from neurodense.inference.card import Thresholds
 from neurodense.inference.pipeline import Input
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.predictor import MANY, Predictor
-from neurodense.inference.seen import count_seen
+from neurodense.inference.seen import count_seen, read_seen
 from neurodense.inference.shift import Shift
 from neurodense.inference.table import STUDY_RULE
 from neurodense.scans.slices import Slices
@@ -124,16 +124,18 @@ class Evaluation:
         }
 
     @property
+    def warnings(self) -> list[str]:
+        """Why the figures may look better, or surer, than they are."""
+        met = f"The model was trained or validated on {self.seen:,} of these images: figures on them are too good."
+        return [*([met] if self.seen else []), *self.intervals.warnings]
+
+    @property
     def notes(self) -> list[str]:
         """What must be said beside the metrics."""
-        said = [*self.intervals.notes, *self.intervals.warnings]
+        said = [*self.intervals.notes, *self.warnings]
         if self.slices is not None:
             studies = len({source.rpartition("#")[0] for source in self.slices.sources})
             said.append(f"{studies:,} of the {self.metrics.n:,} are studies, which count once each. {STUDY_RULE}")
-        if self.seen:
-            said.append(
-                f"The model was trained or validated on {self.seen:,} of these images: figures on them are too good."
-            )
         if self.left_out:
             folders = ", ".join(f"{name} ({count:,})" for name, count in self.left_out.items())
             said.append(f"Left out, since the map does not name them: {folders}.")
@@ -204,7 +206,10 @@ def evaluate(
         )
     kept = [pair for pair in zip(records, inputs, strict=True) if pair[0].label not in left_out]
     found = _evaluate(predictor, labels, kept, healthy, slices, screen, lost)
-    seen = count_seen(predictor.seen, (item for _, item in kept if isinstance(item, Path) and item.is_file()))
+    seen = count_seen(
+        read_seen(predictor.folder, predictor.card),
+        (item for _, item in kept if isinstance(item, Path) and item.is_file()),
+    )
     return replace(
         found,
         left_out=left_out,

@@ -99,7 +99,7 @@ def certainty_sentence(evaluation: Evaluation) -> list[str]:
 
 
 def _warnings(evaluation: Evaluation, card: Card) -> list[str]:
-    said = [*model_notes(card), *evaluation.intervals.warnings]
+    said = [*model_notes(card), *evaluation.warnings]
     if evaluation.shift is not None and evaluation.shift.alarm:
         said.append(evaluation.shift.sentence)
     if card.data.groups is None:

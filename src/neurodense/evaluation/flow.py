@@ -83,11 +83,11 @@ def flow_svg(rows: Sequence[Row]) -> str:
             right = row.under is None
             left = WIDTH - _WIDE - 1 if right else middle - width / 2 - _GAP - _WIDE
             aside_height = _height(words)
-            y = top + height / 2
+            y, aside_top = top + height / 2, max(top, top + height / 2 - aside_height / 2)
             ends = [(middle + width / 2, y), (left, y)] if right else [(middle - width / 2, y), (left + _WIDE, y)]
             parts.append(_arrow(ends, "aside"))
-            parts.append(_box(left, y - aside_height / 2, _WIDE, aside_height, words, "aside"))
-            height = max(height, height / 2 + aside_height / 2)
+            parts.append(_box(left, aside_top, _WIDE, aside_height, words, "aside"))
+            height = max(height, aside_height)
         parents = [(centre, top + max(map(_height, lines))) for centre in centres]
         top += height + _DROP
     tall = top - _DROP + 1

@@ -144,7 +144,8 @@ def _drops(evaluation: Evaluation) -> Table:
     for head in ("own data", "here", "difference"):
         table.add_column(head, justify="right", no_wrap=True)
     for drop in evaluation.drops:
-        table.add_row(Text(drop.title, overflow="fold"), str(drop.inside), str(drop.outside), drop.change.signed)
+        values = (f"{one.value:.4f}" for one in (drop.inside, drop.outside))
+        table.add_row(Text(drop.title, overflow="fold"), *values, drop.change.signed)
     return table
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,9 +18,8 @@ from neurodense.inference.pipeline import Input, Loaded, run_through
 from neurodense.inference.prediction import Prediction
 from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.inference.scaling import calibrated, softmax
-from neurodense.inference.seen import read_seen
 from neurodense.inference.sets import chosen_sets, members
-from neurodense.inference.shift import Shift, one_of_each, shift
+from neurodense.inference.shift import Shift, far_apart, one_of_each, shift
 from neurodense.inference.shipped import model_folder
 from neurodense.scans.scan import Scan
 from neurodense.scans.slices import Slices
@@ -55,7 +53,8 @@ class Predictor:
             promise that.
 
     Attributes:
-        card: What the folder says of itself.
+        folder: The model folder.
+        card: What it says of itself.
         engine: The engine that was chosen.
         precision: The precision that was chosen.
         streams: Runs that may go on at once.
@@ -63,7 +62,8 @@ class Predictor:
         batch: Pictures or slices a run with which the engine is fastest in least memory.
 
     Raises:
-        ModelError: No model folder or a damaged one, no int8 graph in it, or no prediction sets with this error.
+        ModelError: The folder is no model folder, a file of it is damaged, it has no int8 graph, or it promises no
+            prediction sets with this error.
         EngineError: The engine or the precision is not to be had here.
     """
 
@@ -78,9 +78,8 @@ class Predictor:
         cache: str | Path | None = None,
         error: float | None = None,
     ) -> None:
-        folder = model_folder(model)
+        self.folder = folder = model_folder(model)
         self.card: Card = read_card(folder)
-        self._folder = folder
         self.sets = chosen_sets(self.card, error)
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
@@ -89,16 +88,11 @@ class Predictor:
         kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
         self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
-        self.batch = _BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE
         self._rejection: Rejection | None = None
         if self.card.out_of_distribution is not None:
             _check(folder / REJECTION, self.card)
             self._rejection = Rejection.load(folder / REJECTION)
-
-    @cached_property
-    def seen(self) -> frozenset[str]:
-        """What stands for the images that the model was trained and validated on; see `seen.py`."""
-        return read_seen(self._folder, self.card)
+        self.batch = _BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE
 
     def _choose(self, precision: str, folder: Path) -> Precision:
         there = INT8_GRAPH in self.card.files
@@ -238,14 +232,16 @@ class Predictor:
 
         Args:
             answers: Of this model.
-            groups: The group of each, of which one image is drawn; None takes each answer for a patient of its own.
+            groups: The group of each, of which one image is drawn; where None, a few answers are taken, each for a
+                patient of its own.
 
         Returns:
             None where the model rejects nothing, or the answers are too few.
         """
         if self._rejection is None or not answers:
             return None
-        drawn = range(len(answers)) if groups is None else one_of_each(groups, [one.source for one in answers])
+        sources = [one.source for one in answers]
+        drawn = far_apart(sources) if groups is None else one_of_each(groups, sources)
         those = [answers[k] for k in drawn]
         places = np.stack([one.coordinates for one in those if one.coordinates is not None])
         called = np.array([self.card.classes.index(one.named) for one in those])

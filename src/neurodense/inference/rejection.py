@@ -69,10 +69,10 @@ class Rejection:
 
     def save(self, path: Path) -> None:
         """Write `path`, whole or not at all."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         with atomic.replacing(path) as temporary:
-            save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, temporary)
+            temporary.write_bytes(save({name: np.ascontiguousarray(value) for name, value in vars(self).items()}))
 
     @classmethod
     def load(cls, path: Path) -> Rejection:

@@ -10,7 +10,7 @@ both counts: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010). Images a
 model calls them, and permuted within it, so that a batch with more tumours is not another collection for that.
 
 The unit is the group: one image of each is drawn, on both sides, since images of one patient are alike and a
-permutation of images would find any two patients different.
+permutation of images would find any two patients different. Where groups are not known, a few images stand for all.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ ALARM: Final = 0.01
 """The p below which a batch is called different: one in a hundred that are not will be."""
 FEWEST: Final = 10
 """Units of a batch below which nothing is said."""
+UNGROUPED: Final = 30
+"""Images that are compared at most where groups are not known. Many images of few patients differ from any reference by
+what these patients are; thirty that lie far apart in the order of their names are more often of thirty patients."""
 _MOST = 500  # units a side, drawn where there are more: the distances of all pairs are kept
 _PERMUTATIONS = 999
 _SEED = 0
@@ -71,9 +74,7 @@ class Shift:
             f"p = {self.p:.3f}, distance {self.distance:.3f} where 95 of 100 batches like the validation part stay "
             f"below {self.usual:.3f}"
         )
-        alone = (
-            "" if self.grouped else " Each image counts as a patient of its own; where they are not, p is too small."
-        )
+        alone = "" if self.grouped else " Each of these counts as a patient; where several are of one, p is too small."
         if self.alarm:
             return (
                 f"As a whole these images are not like those of the validation part ({what} compared; {facts}): what "
@@ -91,6 +92,14 @@ def one_of_each(groups: Sequence[str], sources: Sequence[str]) -> NDArray[np.int
     rng, names = np.random.default_rng(_SEED), np.array([groups[row] for row in order], dtype=object)
     starts = np.concatenate([[0], np.flatnonzero(names[1:] != names[:-1]) + 1, [len(names)]])
     return np.array([order[rng.integers(first, last)] for first, last in pairwise(starts.tolist())])
+
+
+def far_apart(sources: Sequence[str]) -> NDArray[np.intp]:
+    """Rows of at most UNGROUPED images, spread evenly over the order of their names."""
+    order = np.array(sorted(range(len(sources)), key=sources.__getitem__), dtype=np.intp)
+    if len(order) <= UNGROUPED:
+        return order
+    return order[np.linspace(0, len(order) - 1, UNGROUPED).round().astype(np.intp)]
 
 
 def shift(

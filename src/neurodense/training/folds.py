@@ -144,7 +144,7 @@ def _pooled_certainty(run: Path, names: Sequence[str], pooled: Predictions) -> C
     An error rate that not every fold could promise is left out, and one is of each class where every fold's was.
     """
     folders = [run / name / "evaluation" for name in names]
-    found = [json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["certainty"] for folder in folders]
+    found = [json.loads((one / "metrics.json").read_text(encoding="utf-8")).get("certainty") for one in folders]
     if None in found:
         return None
     promised = [{one["error"]: one["each_class"] for one in each["sets"]} for each in found]
