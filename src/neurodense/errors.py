@@ -8,6 +8,7 @@
     ├── RunError         a run folder in the wrong state for what was asked
     ├── ModelError       a model folder that is incomplete or not one
     ├── EngineError      an engine or a precision that is not to be had here
+    ├── PacsError        an archive that cannot be reached, or refuses what it is asked for
     └── MissingExtra     a library that only an extra installs
 
 A message says what was wrong, what was got and what is allowed; `hint` says what to try next.
@@ -60,6 +61,10 @@ class ModelError(NeurodenseError):
 
 class EngineError(NeurodenseError):
     """An engine or a precision that is not to be had here."""
+
+
+class PacsError(NeurodenseError):
+    """An archive that cannot be reached, or refuses what it is asked for."""
 
 
 class MissingExtra(NeurodenseError):  # noqa: N818  (named for what it is, as click.UsageError's kin are)

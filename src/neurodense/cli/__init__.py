@@ -14,7 +14,9 @@ from neurodense import __version__
 from neurodense.cli.audit import audit
 from neurodense.cli.calibrate import calibrate
 from neurodense.cli.compare import compare
+from neurodense.cli.dicom import dicom
 from neurodense.cli.model import evaluate, predict
+from neurodense.cli.pacs import pacs
 from neurodense.cli.quantise import quantise
 from neurodense.cli.serve import serve
 from neurodense.cli.start import demo, recipes
@@ -34,7 +36,9 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (train, audit, evaluate, compare, predict, serve, quantise, calibrate, recipes, demo):
+for command in (
+    train, audit, evaluate, compare, predict, serve, dicom, pacs, quantise, calibrate, recipes, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 
