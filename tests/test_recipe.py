@@ -303,7 +303,7 @@ def test_what_can_be_continued():
 
 def test_unknown_names():
     with pytest.raises(
-        RecipeError, match="There is no recipe 'notbook'; there are brain, brain-warm, demo, finetune, notebook, scratch"
+        RecipeError, match="There is no recipe 'notbook'; there are brain, brain-warm, demo, finetune, notebook"
     ) as e:
         load_recipe("notbook")
     assert e.value.hint == "Did you mean notebook?"
