@@ -40,7 +40,7 @@ def test_its_card_says_how_to_make_it_again_and_what_it_has_seen(folder: Path) -
     card = read_card(folder)
     assert not card.data.synthetic
     assert card.recipe["name"] == BRAIN
-    assert card.weights_origin.startswith("none")
+    assert card.weights_origin.startswith("file model.safetensors (sha256 ")  # of the training before
     assert card.data.split_by == "group"
     assert card.data.leaked == 0
     assert card.metrics is not None
