@@ -168,6 +168,19 @@ def serve_fuzz_command(model: Path, uploads: int, data: Path | None, seed: int, 
         raise SystemExit(1)
 
 
+@main.command("site")
+@click.option("--model", type=_PATH, required=True, help="Model folder.")
+@click.option("--images", type=_PATH, required=True, help="Folder of labelled images.")
+@click.option("--count", default=64, help="Images to ask for, evenly taken.")
+@click.option("--runtime", type=_PATH, help="onnxruntime-web, unpacked; that of the cache if left out.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/site.json"))
+def site_command(model: Path, images: Path, count: int, runtime: Path | None, out: Path) -> None:
+    """The static site of `export --web` in headless Chromium: images a second, agreement with the command."""
+    from benchmarks import site
+
+    site.measure(model, images, count, runtime, out)
+
+
 @main.command("twins")
 @click.argument("data", type=_PATH)
 @click.argument("groups", type=_PATH)

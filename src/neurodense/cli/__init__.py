@@ -15,6 +15,7 @@ from neurodense.cli.audit import audit
 from neurodense.cli.calibrate import calibrate
 from neurodense.cli.compare import compare
 from neurodense.cli.dicom import dicom
+from neurodense.cli.export import export
 from neurodense.cli.model import evaluate, predict
 from neurodense.cli.pacs import pacs
 from neurodense.cli.quantise import quantise
@@ -37,7 +38,7 @@ def cli(debug: bool) -> None:
 
 
 for command in (
-    train, audit, evaluate, compare, predict, serve, dicom, pacs, quantise, calibrate, recipes, demo,
+    train, audit, evaluate, compare, predict, serve, export, dicom, pacs, quantise, calibrate, recipes, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,9 @@ from neurodense.inference.predictor import Predictor
 from neurodense.inference.scaling import calibrated
 from neurodense.scans.scan import Scan
 from neurodense.scans.study import Failure
-from neurodense.serving.service import Answered
+
+if TYPE_CHECKING:
+    from neurodense.serving.service import Answered
 
 _TOP: Final = 65535
 _COLOURS: Final = 33

@@ -263,7 +263,8 @@ try {
   byId("about-list").replaceChildren(...[
     ["Name", about.name], ["Made", about.created], ["Classes", about.classes.join(", ")], ["Trained on", about.data.name],
     ...scores, ["Engine", `${engine}, ${precision}`], ["Input", `${about.preprocess.size} × ${about.preprocess.size} pixels`],
-    ["One request", `up to ${Math.round(limits.request_bytes / 2 ** 20)} MiB, ${limits.files} files`], ["Note", model.notice],
+    ...(limits ? [["One request", `up to ${Math.round(limits.request_bytes / 2 ** 20)} MiB, ${limits.files} files`]] : []),
+    ["Note", model.notice],
   ].flatMap(panel.pair));
 } catch (error) {
   byId("model").textContent = `The model cannot be shown: ${error.message}`;

@@ -9,7 +9,7 @@ let study = null; // {slices: [{rows, columns, spacing, window, levels, evidence
 let label = null; // class of the heat map; null: none
 
 export function decoded(explanation, scale) {
-  const slices = explanation.slices.map((slice) => ({ ...slice, levels: levels(slice.pixels) }));
+  const slices = explanation.slices.map((slice) => ({ ...slice, levels: slice.levels ?? levels(slice.pixels) }));
   return { slices, scale, classes: Object.keys(slices[0].evidence) };
 }
 
