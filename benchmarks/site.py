@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import threading
@@ -71,7 +72,7 @@ def measure(model: Path, images: Path, count: int, runtime: Path | None, out: Pa
             page = browser.new_page()
             start = time.monotonic()
             page.goto(address)
-            page.get_by_text("Model ").first.wait_for(timeout=120_000)
+            page.locator("#model", has_text=re.compile("^Model .*, (int8|fp32)")).wait_for(timeout=120_000)
             ready_s = time.monotonic() - start
             page.set_default_timeout(0)
             page.evaluate(INPUT)

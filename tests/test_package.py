@@ -76,9 +76,10 @@ def test_version_is_said_once() -> None:
 
 def test_help_names_every_command_and_the_notice() -> None:
     out = run("--help").stdout
-    assert all(name in out for name in ("train", "audit", "evaluate", "compare", "predict", "recipes", "demo"))
+    names = ("train", "audit", "evaluate", "compare", "predict", "serve", "dicom", "pacs", "recipes", "demo")
+    assert all(name in out for name in names)
     assert "not a medical device" in out
-    for name in ("train", "audit", "evaluate", "compare", "predict", "recipes", "demo"):
+    for name in names:
         assert run(name, "--help").returncode == 0
 
 
@@ -101,6 +102,11 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["evaluate", "x", "--model", "nowhere", "--slices", "range:9-2"], ["range:A-B needs 1 <= A <= B"]),
         (["compare", "x", "--model", "y"], ["--model must be given twice", "Got 1"]),
         (["compare", "x", "--model", "y", "--model", "z"], ["card.json"]),
+        (["dicom", "x"], ["--out"]),
+        (["dicom", "nowhere.png", "--out", "y"], ["nowhere.png is no DICOM file", "neurodense predict"]),
+        (["pacs", "--study", "1.2"], ["--source"]),
+        (["pacs", "--source", "http://x", "--study", "1/2"], ["--study is no UID"]),
+        (["pacs", "--source", "x", "--study", "1.2"], ["http://HOST/PATH", "localhost:8042/dicom-web"]),
         (["audit"], ["DATA"]),
         (["audit", "nowhere"], ["nowhere does not exist", "one sub-folder a class"]),
         (["recipes", "notebok"], ["Did you mean notebook?"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,10 +49,8 @@ def need_highdicom() -> None:
     Raises:
         MissingExtra: highdicom is not installed.
     """
-    try:
-        import highdicom  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingExtra("highdicom", "pacs") from None
+    if find_spec("highdicom") is None:
+        raise MissingExtra("highdicom", "pacs")
 
 
 def dicom_results(series: Series, predictor: Predictor, slices: str = "brain") -> Results:
