@@ -22,6 +22,7 @@ from benchmarks.site import served
 from neurodense.errors import DataError, EngineError, ModelError
 from neurodense.inference.card import read_card, write_card
 from neurodense.inference.predictor import Predictor
+from neurodense.inference.scaling import calibrated
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.read import read_scan
 from neurodense.scans.scan import Scan
@@ -157,7 +158,7 @@ def test_the_heat_map_is_that_of_the_command(page: Any, finished_run: Path, phan
         precision=page.evaluate("async () => (await (await fetch('model.json')).json()).precision"),
     )
     scan = read_scan(path)
-    maps = predictor.outputs(predictor.card.preprocess(scan)[np.newaxis]).activation_maps[0]
+    maps = calibrated(predictor.card, predictor.outputs(predictor.card.preprocess(scan)[np.newaxis]).activation_maps)[0]
     evidence = maps - maps.mean(axis=0)
     assert np.array([found["evidence"][name] for name in predictor.card.classes]) == pytest.approx(evidence, abs=0.2)
     assert (found["rows"], found["columns"]) == scan.pixels.shape
