@@ -319,6 +319,7 @@ def test_folds_bring_their_counts_together(
         evaluation = evaluate_records(predictor, phantoms, split.parts["test"], Screen())
         write_predictions(evaluation.predictions, folder / "evaluation" / "predictions.csv")
         atomic.write_json(folder / "evaluation" / "metrics.json", {"unreadable": []})
+        shutil.copytree(run[0] / "model", folder / "model")
         calls = call_partial(predictor, sheet.partial, split.partial, Screen())
         atomic.write_json(folder / "evaluation" / "partial.json", calls_as_dict(sheet.partial, calls))
         return folder

@@ -62,7 +62,7 @@ def test_offline_and_not_cached_names_three_ways_out(tmp_path: Path, monkeypatch
         load_weights(Network(4, 0.3), read_weights("imagenet"))
     text = str(caught.value)
     assert str(tmp_path) in text
-    assert all(way in text for way in ("(1)", "(2) --weights FILE", "(3) --weights none"))
+    assert all(way in text for way in ("(1)", "(2) --weights FILE", "(3) --weights brain", "--weights none"))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -117,5 +117,5 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes, suffix: str)
 
 
 def test_a_missing_file_says_what_is_allowed(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="imagenet, none, or"):
+    with pytest.raises(WeightsError, match="imagenet, brain, none, or"):
         load_weights(Network(4, 0.3), read_weights(tmp_path / "none.pth"))
