@@ -140,17 +140,20 @@ def test_the_viewer(page: Any, study: Path) -> None:
 
 def test_filter_order_and_export(page: Any, study: Path, tmp_path: Path) -> None:
     add(page, study, 4)
+    from playwright.sync_api import expect  # which waits: the list is drawn anew in the next frame
+
     page.fill("#find", "study/t")
-    assert page.locator(".card").count() == 1
+    expect(page.locator(".card")).to_have_count(1)
     page.fill("#find", "nothing")
-    page.get_by_text("Nothing here fits").wait_for(timeout=WAIT_MS)
+    expect(page.get_by_text("Nothing here fits")).to_be_visible()
     page.fill("#find", "")
     page.select_option("#show", "unreadable")
-    assert page.locator(".card .name").all_inner_texts() == ["study/broken.png"]
+    expect(page.locator(".card .name")).to_have_text(["study/broken.png"])
     page.select_option("#show", "")
     page.select_option("#order", "name")
+    expect(page.locator(".card .name")).not_to_have_count(1)
     names = page.locator(".card .name").all_inner_texts()
-    assert names == sorted(names)
+    expect(page.locator(".card .name")).to_have_text(sorted(names))
     for name in ("a.png", "head.nii"):
         page.locator(".card", has_text=name).locator("input").check()
     with page.expect_download() as waiting:
