@@ -179,3 +179,20 @@ def test_onnxruntime_leaves_no_device_id_behind(finished_run: Path, phantoms: Pa
     assert not [
         path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower() or "device" in path.name.lower()
     ]
+
+
+def test_the_first_tensor_is_made_before_threads_can_make_it() -> None:
+    """What the first one imports, it imports while it holds a lock that a second thread waits for with Python's own."""
+    code = (
+        "import builtins, numpy\n"
+        "from neurodense.inference.openvino_engine import the_core\n"
+        "the_core()\n"
+        "import openvino\n"
+        "real, names = builtins.__import__, []\n"
+        "builtins.__import__ = lambda name, *rest, **more: (names.append(name), real(name, *rest, **more))[1]\n"
+        "openvino.Tensor(numpy.zeros(1, numpy.float32), shared_memory=True).data\n"
+        "builtins.__import__ = real\n"
+        "print(names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -8,6 +8,10 @@ There is one `Core` in a process, and it is never let go. Each one gives its thr
 it when it goes, and puts back the one it found. Of two that go in the order they came, the second puts back the freed
 stack of the first, and the next signal that Python handles, such as the end of a child process, ends the process
 (`SigAltStackSetup`, pull request 11894 of openvinotoolkit/openvino; seen with 2026.4.1).
+
+The first tensor of a process is made where nobody else makes one. It fills a static table of the binding, and that
+imports numpy, which lets go of Python's lock; a second thread then waits for the table with Python's lock in hand, for
+ever (seen with 2026.4.1: `__cxa_guard_acquire` below `Tensor(array)`).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from neurodense.inference.engine import Pixels, Run
 
 _CONVERTER = "openvino.tools.ovc"
+_LOCK = Lock()
 
 
 def load_openvino(
@@ -70,10 +76,17 @@ def load_openvino(
     return run
 
 
-@cache
 def the_core() -> Any:
-    """The process's one `openvino.Core`."""
-    return import_openvino().Core()
+    """The process's one `openvino.Core`; any number of threads may ask at once."""
+    with _LOCK:
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    openvino = import_openvino()
+    openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
+    return openvino.Core()
 
 
 def import_openvino() -> Any:
