@@ -47,7 +47,7 @@ TUMOUR_PIXELS = 150
 RESAMPLES = 2000
 HEALTHY = "notumor"
 _LAYER_CAM = "LayerCAM of block 3 (gradient)"
-_SCAN, _MASK = "Pre_Scan_T1.nii.gz", "Pre_Mask.nii.gz"
+SCAN, MASK = "Pre_Scan_T1.nii.gz", "Pre_Mask.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _blur(image: Floats, sigma: float) -> Floats:
 def _slices(volumes: Path, patients: Sequence[str]) -> list[Slice]:
     found = []
     for patient in patients:
-        scans, masks = read_nifti(volumes / patient / _SCAN), read_nifti(volumes / patient / _MASK)
+        scans, masks = read_nifti(volumes / patient / SCAN), read_nifti(volumes / patient / MASK)
         for k in range(len(scans)):
             mask = masks.read(k).pixels > 0.5
             if mask.sum() > TUMOUR_PIXELS:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.faithfulness import HEALTHY, TUMOUR_PIXELS
+from benchmarks.faithfulness import HEALTHY, MASK, SCAN, TUMOUR_PIXELS
 from benchmarks.machine import describe
 from neurodense import atomic
 from neurodense.data.split import Part
@@ -33,7 +33,6 @@ from neurodense.scans.slices import brain_slices
 from neurodense.scans.study import Failure
 from neurodense.screen import Screen
 
-_SCAN, _MASK = "Pre_Scan_T1.nii.gz", "Pre_Mask.nii.gz"
 _BATCH = 16
 
 
@@ -85,8 +84,8 @@ def _elsewhere(split: Path, tumours: Path, part: Part) -> list[Path]:
 def _volumes(predictor: Predictor, folder: Path) -> dict[str, Any]:
     rows: dict[str, tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]] = {}
     healthy = predictor.card.classes.index(HEALTHY)
-    for patient in sorted(path.parent for path in folder.glob(f"*/{_SCAN}")):
-        scans, masks = read_nifti(patient / _SCAN), read_nifti(patient / _MASK)
+    for patient in sorted(path.parent for path in folder.glob(f"*/{SCAN}")):
+        scans, masks = read_nifti(patient / SCAN), read_nifti(patient / MASK)
         voxels = np.array([(masks.read(k).pixels > 0.5).sum() for k in range(len(scans))])
         slices = [scans.read(k) for k in range(len(scans))]
         brain = np.isin(np.arange(len(slices)), list(brain_slices([one.pixels for one in slices])))

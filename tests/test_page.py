@@ -11,25 +11,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from conftest import head_slices, write_dicom_slice, write_volume
+from conftest import head_slices, not_there, write_dicom_slice, write_volume
 
 from benchmarks.server import Server
 
 AXE = Path(os.environ.get("NEURODENSE_AXE", "axe.min.js"))
 WAIT_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +186,7 @@ def test_keys_alone_are_enough(page: Any, study: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_that_axe_finds(browser: Any, server: Server, study: Path, scheme: str) -> None:
     if not AXE.is_file():
-        pytest.skip(f"axe-core is not at {AXE} (NEURODENSE_AXE)")
+        not_there(f"axe-core is not at {AXE} (NEURODENSE_AXE)")
     for page in opened(browser, server, color_scheme=scheme):
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate("() => axe.run()")["violations"]

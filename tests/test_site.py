@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import not_there
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -36,23 +37,11 @@ CLOSE = 0.02
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def site(browser: Any, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the site of a small model, behind Python's own static server, below a folder."""
     given = os.environ.get("NEURODENSE_ORT_WEB")
     if given is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no onnxruntime-web is given by NEURODENSE_ORT_WEB")
+        not_there("no onnxruntime-web is given by NEURODENSE_ORT_WEB")
     folder = tmp_path_factory.mktemp("www")
     write_site(finished_run / "model", folder / "below" / "it", find_runtime(Path(given), folder, fetch=False))
     with served(folder) as address:

@@ -24,7 +24,13 @@ from neurodense.cli.start import demo, recipes
 from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
 
-_TRAIN_ONLY = {"torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock", "tomli_w", "tensorboard"}
+_EXTRA_OF = {
+    **dict.fromkeys(
+        ("torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock", "tomli_w", "tensorboard"), "train"
+    ),
+    **dict.fromkeys(("fastapi", "h11", "multipart", "prometheus_client", "uvicorn"), "serve"),
+}
+"""Module that only some commands need -> the extra that brings it."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,9 +72,10 @@ def main() -> None:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if debug or (error.name or "").split(".")[0] not in _TRAIN_ONLY:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if debug or extra is None:
             raise
-        click.echo(f"error: {MissingExtra(str(error.name), 'train')}", err=True)
+        click.echo(f"error: {MissingExtra(str(error.name), extra)}", err=True)
         sys.exit(2)
     except OSError as error:
         if debug:

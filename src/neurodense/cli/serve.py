@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from neurodense.cli.options import MODEL, PATH, engine_options
-from neurodense.errors import MissingExtra
 
 
 @click.command()
@@ -37,19 +36,9 @@ def serve(max_upload: int, max_files: int, queue: int, timeout: float, batch_wai
     """
     from platformdirs import user_cache_path
 
-    try:
-        from neurodense.serving.limits import Limits
-        from neurodense.serving.server import serve as run
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in (
-            "fastapi",
-            "h11",
-            "multipart",
-            "prometheus_client",
-            "uvicorn",
-        ):
-            raise MissingExtra(error.name, "serve") from None
-        raise
+    from neurodense.serving.limits import Limits
+    from neurodense.serving.server import serve as run
+
     size = max_upload * 2**20
     limits = Limits(
         request_bytes=size, files=max_files, held_bytes=max(2 * size, 2**30), requests=queue, answer_s=timeout,

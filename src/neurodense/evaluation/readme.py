@@ -16,6 +16,7 @@ from neurodense.evaluation.intervals import spoken
 from neurodense.evaluation.limits import limits
 from neurodense.evaluation.metrics import HEADLINE
 from neurodense.inference.card import Card
+from neurodense.inference.seen import SEEN
 
 
 def describe(folder: Path, card: Card) -> None:
@@ -57,6 +58,7 @@ def model_readme(card: Card) -> str:
         *(["| `model.int8.onnx` | the same in 8 bits; card.json has what it was held to |"] if card.int8 else []),
         *(["| `ood.safetensors` | what the model knows, to reject other images |"] if card.out_of_distribution else []),
         "| `model.safetensors` | weights under torchvision's names |",
+        *(["| `seen.txt` | the images that it has seen, by the hashes of their files |"] if SEEN in card.files else []),
         "| `checklist.md` | the items of CLAIM 2024: filled in where the training knows, open where it cannot |",
         "",
         *_data(card),

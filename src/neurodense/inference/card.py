@@ -209,6 +209,27 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def check_file(path: Path, card: Card) -> None:
+    """Hold a file of a model folder to the card: names of one model and answers of another do not go together.
+
+    Raises:
+        ModelError: It cannot be read, or is another file than the card describes.
+    """
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror or error}.", "Copy the whole model folder again."
+        ) from None
+    said = card.files.get(path.name, "nothing")
+    if digest != said:
+        raise ModelError(
+            f"{path} is not the file that {path.parent / 'card.json'} describes: its sha256 is {digest[:16]}..., "
+            f"the card says {said[:16]}...",
+            "Copy the whole model folder again.",
+        )
+
+
 def read_card(folder: Path) -> Card:
     """Read FOLDER/card.json.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import DataError, EngineError, ModelError, ScanError
-from neurodense.inference.card import Card, model_notes, read_card, sha256_of
+from neurodense.inference.card import Card, check_file, model_notes, read_card
 from neurodense.inference.engine import PRECISIONS, Engine, EngineName, Outputs, Precision, choose_engine
 from neurodense.inference.explain import Explanation, enlarge, evidence
 from neurodense.inference.pipeline import Input, Loaded, run_through
@@ -84,13 +84,13 @@ class Predictor:
         self.engine = choose_engine(engine)
         self.precision = self._choose(precision, folder)
         graph = folder / (INT8_GRAPH if self.precision == "int8" else GRAPH)
-        _check(graph, self.card)
+        check_file(graph, self.card)
         kept = None if cache is None else Path(cache) / self.card.files[graph.name][:16]
         self._engine = Engine(graph, self.engine, self.precision, threads, streams, kept)
         self.streams = self._engine.streams
         self._rejection: Rejection | None = None
         if self.card.out_of_distribution is not None:
-            _check(folder / REJECTION, self.card)
+            check_file(folder / REJECTION, self.card)
             self._rejection = Rejection.load(folder / REJECTION)
         self.batch = _BATCH if self.engine in ("openvino", "onnxruntime") else _BATCH_ELSEWHERE
 
@@ -277,20 +277,3 @@ class Predictor:
                 )
             )
         return answers
-
-
-def _check(graph: Path, card: Card) -> None:
-    """Hold the file to the card: names of one model and answers of another do not go together."""
-    try:
-        digest = sha256_of(graph)
-    except OSError as error:
-        raise ModelError(
-            f"{graph} cannot be read: {error.strerror or error}.", "Copy the whole model folder again."
-        ) from None
-    said = card.files.get(graph.name, "nothing")
-    if digest != said:
-        raise ModelError(
-            f"{graph} is not the file that {graph.parent / 'card.json'} describes: its sha256 is {digest[:16]}..., "
-            f"the card says {said[:16]}...",
-            "Copy the whole model folder again.",
-        )

@@ -36,6 +36,8 @@ def read_seen(folder: Path, card: Card) -> frozenset[str]:
 
 def count_seen(seen: frozenset[str], files: Iterable[Path]) -> int:
     """How many of these files the model was trained or validated on; one that cannot be read is none of them."""
+    if not seen:
+        return 0
     count = 0
     for path in files:
         try:

@@ -64,11 +64,6 @@ def heat_maps(source: Source, maps: Mapping[int, Explanation], provenance: Prove
         sop_class_uid=SOP_CLASS,
         instance_number=1,
         modality="OT",
-        manufacturer="neurodense",
-        manufacturer_model_name=provenance.model[:64],
-        device_serial_number=provenance.card_sha256[:16],
-        software_versions=provenance.version,
-        series_description=f"neurodense {provenance.model[:30]}: heat maps, research only",
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set="ISO_IR 192",
         patient_id=first.PatientID,
@@ -80,6 +75,7 @@ def heat_maps(source: Source, maps: Mapping[int, Explanation], provenance: Prove
         study_date=first.StudyDate,
         study_time=first.StudyTime,
         referring_physician_name=first.ReferringPhysicianName,
+        **provenance.equipment("heat maps"),
     )
     capture.copy_patient_and_study_information(first)
     capture.SpecificCharacterSet = "ISO_IR 192"

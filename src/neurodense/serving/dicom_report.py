@@ -92,15 +92,11 @@ def report(
         series_number=SERIES_NUMBER,
         sop_instance_uid=provenance.uid("report", uids),
         instance_number=1,
-        manufacturer="neurodense",
-        manufacturer_model_name=provenance.model[:64],
-        device_serial_number=provenance.card_sha256[:16],
-        software_versions=provenance.version,
-        series_description=f"neurodense {provenance.model[:30]}: report, research only",
         is_complete=True,
         is_final=False,
         is_verified=False,
         specific_character_set="ISO_IR 192",
+        **provenance.equipment("report"),
     )
     made.SpecificCharacterSet = "ISO_IR 192"
     return made

@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from neurodense import __version__
 from neurodense.inference.predictor import GRAPH, INT8_GRAPH, Predictor
@@ -52,6 +53,16 @@ class Provenance:
             slices=slices,
             error=predictor.sets.error if predictor.sets else None,
         )
+
+    def equipment(self, what: str) -> dict[str, Any]:
+        """General Equipment (Part 3, C.7.5.1) and the description of a series of `what`, as highdicom names them."""
+        return {
+            "manufacturer": "neurodense",
+            "manufacturer_model_name": self.model[:64],
+            "device_serial_number": self.card_sha256[:16],
+            "software_versions": self.version,
+            "series_description": f"neurodense {self.model[:30]}: {what}, research only",
+        }
 
     def uid(self, kind: str, sources: Iterable[str]) -> str:
         """A UID that the same model gives the same sources, and no others.

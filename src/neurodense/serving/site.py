@@ -14,9 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from neurodense.errors import DataError, ModelError
-from neurodense.inference.card import Card, model_notes, read_card, sha256_of
+from neurodense.errors import DataError
+from neurodense.inference.card import Card, check_file, model_notes, read_card
 from neurodense.inference.predictor import GRAPH, INT8_GRAPH
+from neurodense.inference.rejection import REJECTION
 from neurodense.inference.shipped import model_folder
 from neurodense.notice import NOTICE
 from neurodense.serving.maps import scale
@@ -28,7 +29,6 @@ POLICY: Final = (
 )
 """Content security policy. Without it a page could reach other hosts; with it neither page nor workers can."""
 
-_REJECTION: Final = "ood.safetensors"
 _HEAD: Final = '<meta charset="utf-8">\n'
 _KINDS: Final = (".js", ".css", ".svg")
 
@@ -67,7 +67,7 @@ def write_site(model: Path, out: Path, runtime: Runtime) -> Site:
     model = model_folder(model)
     card = read_card(model)
     graph = INT8_GRAPH if INT8_GRAPH in card.files else GRAPH
-    names = [graph, *([_REJECTION] if card.out_of_distribution is not None else [])]
+    names = [graph, *([REJECTION] if card.out_of_distribution is not None else [])]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is there and not empty.", f"rm -r {out}   or give another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,8 @@ def write_site(model: Path, out: Path, runtime: Runtime) -> Site:
         (made / "page").mkdir(parents=True)
         (made / "runtime").mkdir()
         for name in names:
-            _copy_checked(model / name, made / name, card)
+            check_file(model / name, card)
+            shutil.copyfile(model / name, made / name)
         _write_page(made)
         for name, named in FILES.items():
             shutil.copyfile(runtime.folder / name, made / "runtime" / named)
@@ -118,14 +119,3 @@ def _model(card: Card, graph: str, version: str) -> dict[str, Any]:
         "notice": NOTICE,
         "scale": scale(),
     }
-
-
-def _copy_checked(file: Path, to: Path, card: Card) -> None:
-    try:
-        shutil.copyfile(file, to)
-    except OSError as error:
-        raise ModelError(
-            f"{file} cannot be read: {error.strerror or error}.", "Copy the whole model folder again."
-        ) from None
-    if sha256_of(to) != card.files.get(file.name):
-        raise ModelError(f"{file} is not the file that card.json describes.", "Copy the whole model folder again.")

@@ -1,6 +1,7 @@
 // The page: what was dropped is asked for a few at a time, shown as it comes, opened, filtered and exported.
 
 import { Client, Refused } from "./client.js";
+import { oncePerFrame } from "./frame.js";
 import { ofDrop, ofInput, units } from "./gather.js";
 import { arrange, card, fill, filtered, kindOf, thumbnail, thumbnailOf } from "./list.js";
 import * as exports from "./exports.js";
@@ -127,27 +128,21 @@ function take(scan, results) {
 
 // ---- the list -----------------------------------------------------------------------------------------------------
 
-let refreshing = false;
-function refresh() {
-  if (refreshing) return;
-  refreshing = true;
-  requestAnimationFrame(() => {
-    refreshing = false;
-    const some = scans.length > 0;
-    document.body.classList.toggle("has-scans", some);
-    byId("bar").hidden = !some;
-    kinds();
-    shown = filtered(scans, byId("find").value, byId("show").value, byId("order").value);
-    arrange(shown);
-    byId("none").hidden = !some || shown.length > 0;
-    const done = scans.filter((scan) => scan.state === "done").length;
-    byId("progress").max = scans.length || 1;
-    byId("progress").value = done;
-    byId("progress").hidden = done === scans.length;
-    byId("state").textContent = some ? summary(done) : "";
-    chosenText();
-  });
-}
+const refresh = oncePerFrame(() => {
+  const some = scans.length > 0;
+  document.body.classList.toggle("has-scans", some);
+  byId("bar").hidden = !some;
+  kinds();
+  shown = filtered(scans, byId("find").value, byId("show").value, byId("order").value);
+  arrange(shown);
+  byId("none").hidden = !some || shown.length > 0;
+  const done = scans.filter((scan) => scan.state === "done").length;
+  byId("progress").max = scans.length || 1;
+  byId("progress").value = done;
+  byId("progress").hidden = done === scans.length;
+  byId("state").textContent = some ? summary(done) : "";
+  chosenText();
+});
 
 function summary(done) {
   const bad = scans.filter((scan) => scan.prediction?.error).length, count = (n) => n.toLocaleString("en");

@@ -1,5 +1,7 @@
 // One study: its slices with the heat map over them, all drawn here from what /v1/explain sent.
 
+import { oncePerFrame } from "./frame.js";
+
 const canvas = document.getElementById("canvas");
 const pen = canvas.getContext("2d");
 const byId = (id) => document.getElementById(id);
@@ -110,15 +112,7 @@ function palette() {
   return table;
 }
 
-let asked = false;
-function redraw() {
-  if (asked) return;
-  asked = true;
-  requestAnimationFrame(() => {
-    asked = false;
-    draw();
-  });
-}
+const redraw = oncePerFrame(() => draw());
 
 function step(slider, by) {
   slider.value = Number(slider.value) + by;
