@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,6 +48,14 @@ def test_a_block_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, e
         fail()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["x.txt"]
+
+
+def test_a_full_disk_says_which_file_it_was(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"No space left on device: .*x\.txt") as caught, replacing(tmp_path / "x.txt"):
+        raise full
+    assert caught.value is full
+    assert names(tmp_path) == []
 
 
 def test_a_block_that_fails_first_makes_no_file(tmp_path):

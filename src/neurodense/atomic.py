@@ -15,8 +15,8 @@ from typing import Any
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block ends well, delete it if not.
 
-    The parent folder is made if need be. The temporary name keeps the suffix, so that writers that
-    choose a format by suffix choose the right one.
+    The parent folder is made if need be. The temporary name keeps the suffix, so that writers that choose a format by
+    suffix choose the right one. An OSError that names no file gets the name of `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +26,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say which
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
