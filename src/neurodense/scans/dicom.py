@@ -24,7 +24,7 @@ from neurodense.scans.dicom_grey import Look, Window, luma, measured, on_grid
 from neurodense.scans.dicom_header import Header, check_values, is_dicom, read_header
 from neurodense.scans.dicom_layout import COLOUR, PALETTE, Layout, read_layout
 from neurodense.scans.dicom_luts import Lut, read_lut
-from neurodense.scans.guard import guarded
+from neurodense.scans.guard import NO_HEADER, NO_PIXELS, guarded
 from neurodense.scans.memory import File, as_file
 from neurodense.scans.scan import Scan
 
@@ -139,7 +139,7 @@ class DicomFile:
                 file = read_header(raw, self.source).file if self.layout.inflated else raw
                 return stored_values(self.layout, file, frame, self.source)
 
-        return guarded(self.source, "pixels", decode)
+        return guarded(self.source, NO_PIXELS, decode)
 
     def _luma(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         if self.palette is None:
@@ -173,7 +173,7 @@ def open_dicom(path: str | File, source: str | None = None) -> DicomFile:
             header = read_header(raw, name)
             return _described(header, path, name)
 
-    return guarded(name, "header", read)
+    return guarded(name, NO_HEADER, read)
 
 
 def _described(header: Header, path: File, source: str) -> DicomFile:

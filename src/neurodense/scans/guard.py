@@ -17,6 +17,9 @@ from neurodense.errors import NeurodenseError, ScanError
 
 T = TypeVar("T")
 
+NO_HEADER = "is damaged: its header cannot be read."
+NO_PIXELS = "is damaged: its pixels cannot be read."
+
 _LOGGERS = ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils", "pylibjpeg.utils", "openjpeg.decode")
 _warnings = threading.RLock()  # the filters of `warnings` are one for the whole process
 _quiet = threading.local()
@@ -33,12 +36,12 @@ def _silence() -> None:
         logging.getLogger(name).addFilter(_silent)
 
 
-def guarded(source: str, part: str, job: Callable[[], T]) -> T:
+def guarded(source: str, fault: str, job: Callable[[], T]) -> T:
     """Give what `job` gives.
 
     Args:
         source: The name of the file in errors.
-        part: What is read, for the error: "header" or "pixels".
+        fault: What to say of `source` if the job fails and nothing better is known, such as `NO_HEADER`.
         job: Reads the file. It raises ScanError for what it finds wrong itself.
 
     Raises:
@@ -61,7 +64,7 @@ def guarded(source: str, part: str, job: Callable[[], T]) -> T:
             problem = "holds sequences nested deeper than any picture needs."
         except Exception as error:  # a parser fed with anything raises anything
             reason = error.strerror if isinstance(error, OSError) else None
-            problem = f"cannot be opened: {reason}." if reason else f"is damaged: its {part} cannot be read."
+            problem = f"cannot be opened: {reason}." if reason else fault
         finally:
             _quiet.on = outer
     raise ScanError(f"{source} {problem}")  # outside the handler, so that no chain leads to the library's words

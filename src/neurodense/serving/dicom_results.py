@@ -27,6 +27,8 @@ from neurodense.serving.provenance import Provenance
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_UNMADE = "gives no DICOM result: highdicom refuses a value of its header, or neurodense has a fault."
+
 
 @dataclass(frozen=True)
 class Results:
@@ -81,7 +83,7 @@ def dicom_results(series: Series, predictor: Predictor, slices: str = "brain") -
             _timed_as(made, source)
         return said, heat
 
-    return Results(answer, *guarded(series.source, "header", make))  # what it warns of may quote the patient
+    return Results(answer, *guarded(series.source, _UNMADE, make))  # what it warns of may quote the patient
 
 
 def write_results(results: Results, folder: Path, prefix: str = "") -> tuple[Path, Path]:
@@ -96,7 +98,7 @@ def write_results(results: Results, folder: Path, prefix: str = "") -> tuple[Pat
 def encoded(made: Dataset) -> bytes:
     """The object as a file of Part 10."""
     buffer = BytesIO()
-    guarded("the result", "header", partial(made.save_as, buffer, enforce_file_format=True))
+    guarded("The result", "cannot be written as a DICOM file.", partial(made.save_as, buffer, enforce_file_format=True))
     return buffer.getvalue()
 
 

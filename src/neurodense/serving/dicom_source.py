@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from neurodense.errors import ScanError
-from neurodense.scans.guard import guarded
+from neurodense.scans.guard import NO_HEADER, guarded
 from neurodense.scans.memory import File
 from neurodense.scans.series import Series
 
@@ -70,7 +70,7 @@ def read_source(series: Series) -> Source:
     Raises:
         ScanError: A file has no UIDs that could be referred to, or the files are of several studies.
     """
-    headers = {path: guarded(series.source, "header", partial(_header, path)) for path in series.paths}
+    headers = {path: guarded(series.source, NO_HEADER, partial(_header, path)) for path in series.paths}
     for path, header in headers.items():
         if missing := [word for word in sorted(_NEEDED) if not header.get(word)]:
             raise ScanError(f"{path} has no {missing[0]}, so that no result can refer to it.")
