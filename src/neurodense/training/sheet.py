@@ -75,6 +75,15 @@ class RunSheet:
         atomic.write_json(run / "run.json", {**asdict(self), "versions": versions()})
 
 
+def sheet_of(values: dict[str, Any]) -> RunSheet:
+    """The sheet whose `asdict` was written as JSON."""
+    values.pop("versions", None)
+    values["classes"] = tuple(values["classes"])
+    values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
+    values["partial"] = tuple(Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ()))
+    return RunSheet(**values)
+
+
 def read_sheet(run: Path) -> RunSheet:
     """Read run.json.
 
@@ -82,14 +91,7 @@ def read_sheet(run: Path) -> RunSheet:
         RunError: There is none, or it is not one of ours.
     """
     try:
-        values = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        values.pop("versions", None)
-        values["classes"] = tuple(values["classes"])
-        values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
-        values["partial"] = tuple(
-            Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ())
-        )
-        return RunSheet(**values)
+        return sheet_of(json.loads((run / "run.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunError(
             f"{run} holds no run: there is no run.json in it.", "neurodense train DATA --out RUN starts one."
