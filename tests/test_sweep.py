@@ -126,7 +126,10 @@ def test_keys_may_be_written_as_tables_and_choices_may_be_lists(tiny: Recipe) ->
         ("augment.gama = {low = 0, high = 1}", ["'augment.gama'", "allowed of augment are flip", "gamma"]),
         ('keep = {choices = ["best", "last"]}', ["unknown key 'keep'"]),
         ("stage.2.epochs = {low = 1, high = 2}", ["no stage '2'", "0 ('all'), 1 ('block 4')"]),
-        ("stage.0.rate = {low = 1, high = 2}", ["unknown key 'stage.0.rate'", "allowed of stage.N are", "learning_rate"]),
+        (
+            "stage.0.rate = {low = 1, high = 2}",
+            ["unknown key 'stage.0.rate'", "allowed of stage.N are", "learning_rate"],
+        ),
         ("dropout = 0.5", ["'dropout': must be {low = ..., high = ...}", "got 0.5"]),
         ("dropout = {low = 0.1}", ["'dropout': low and high are needed"]),
         ("dropout = {lo = 0.1, high = 1}", ["'dropout': unknown 'lo'", "low, high, log, step, choices"]),
@@ -167,7 +170,9 @@ def test_trials_share_the_frozen_layers_never_read_the_test_part_and_leave_a_rec
     passes, read = [], set()
     a_pass, reading = activations.Activations._pass, datasets.read_image
     monkeypatch.setattr(
-        activations.Activations, "_pass", lambda self, pairs, *rest: (passes.append(len(pairs)), a_pass(self, pairs, *rest))
+        activations.Activations,
+        "_pass",
+        lambda self, pairs, *rest: (passes.append(len(pairs)), a_pass(self, pairs, *rest)),
     )
     monkeypatch.setattr(datasets, "read_image", lambda path: (read.add(Path(path).name), reading(path))[1])
     said = again(trials=3).text

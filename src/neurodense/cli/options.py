@@ -33,9 +33,13 @@ def training_options(command: Command) -> Command:
     """What a training is made of, in the words of `train`, for a command that trains many times."""
     for option in reversed(
         (
-            click.option("--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="What is varied."),
+            click.option(
+                "--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="What is varied."
+            ),
             click.option("--weights", metavar="imagenet|brain|none|FILE", help="Starting weights."),
-            click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): groups stay in one part."),
+            click.option(
+                "--groups", type=PATH, metavar="CSV", help="path,group (or patient): groups stay in one part."
+            ),
             click.option("--split", type=PATH, metavar="CSV", help="path,part: the parts to use."),
             click.option("--split-by", type=click.Choice(["group", "image"]), help="As `neurodense train` has it."),
             click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="The source that is the test part."),

@@ -28,6 +28,7 @@ from neurodense.training.network import new_network
 from neurodense.training.precision import choose
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet
+from neurodense.training.tracking import Tracker, tracking
 from neurodense.training.views import Views
 from neurodense.versions import versions
 
@@ -53,12 +54,19 @@ def mirroring(run: Path, sheet: RunSheet, destination: Mirror | None, screen: Sc
 def execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, *, int8: bool = True) -> Path:
     """Train what is left of the recipe, then finish: the same for a new run, a resumed one and a fold."""
     sheet.save(run)
-    model = _execute(run, sheet, split, push, screen, int8)
-    replace(sheet, finished=True).save(run)
+    with tracking(run, sheet, split, screen) as tracker:
+        model = _execute(run, tracker, split, push, screen, int8)
+    replace(tracker.sheet, finished=True).save(run)
     return model
 
 
-def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, int8: bool) -> Path:
+def _execute(run: Path, tracker: Tracker, split: Split, push: Push, screen: Screen, int8: bool) -> Path:
+    def after_epoch() -> None:
+        push()
+        tracker.send()
+
+    sheet = tracker.sheet
+    sheet.save(run)
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)
@@ -77,12 +85,13 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
         versions=versions(),
     )
     try:
-        fit = new_fit(sheet, split, run / "checkpoints", journal, screen, push)
+        fit = new_fit(sheet, split, run / "checkpoints", journal, screen, after_epoch)
         fit.run(start)
         journal.event("trained", time=time.time())
     finally:
         journal.close()
-    return finish(run, sheet, split, fit.network, arithmetic, screen, int8)
+    tracker.send(patient=False)  # the model's card names the run, if it has begun
+    return finish(run, tracker.sheet, split, fit.network, arithmetic, screen, int8)
 
 
 def training_records(split: Split) -> tuple[Record, ...]:

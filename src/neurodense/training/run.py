@@ -30,12 +30,14 @@ from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.execute import execute, mirroring
 from neurodense.training.folds import run_folds
 from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, restore
+from neurodense.training.mlflow_store import Tool, ask_to_track
 from neurodense.training.network import Network
 from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName
 from neurodense.training.prepare import check_files, locked, recorded_split
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, read_sheet
+from neurodense.training.tracking import tracking
 
 
 def train(
@@ -57,6 +59,8 @@ def train(
     cache: str | Path | Literal[False] | None = None,
     workers: int | None = None,
     mirror: str | None = None,
+    track: Tool | None = None,
+    tracking_uri: str | None = None,
     screen: Screen | None = None,
 ) -> Path:
     """Train on a folder of images, one sub-folder a class, and measure the result on images kept apart.
@@ -83,6 +87,8 @@ def train(
             cache folder.
         workers: Processes that decode images; one less than there are cores, at most 8, where None.
         mirror: URL or folder that checkpoints and results are copied to.
+        track: "mlflow" copies parameters, curves, results and the model folder to MLflow as well.
+        tracking_uri: Its store; MLFLOW_TRACKING_URI, else mlflow.db in the folder that holds OUT, where None.
         screen: Told what happens; None is quiet.
 
     Returns:
@@ -92,6 +98,7 @@ def train(
         NeurodenseError: Its kinds are those of `neurodense.errors`.
     """
     screen, run, data = screen or Screen(), Path(out), Path(data)
+    tracked = ask_to_track(run, track, tracking_uri)
     order = take_order(
         data,
         run,
@@ -109,7 +116,7 @@ def train(
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
         sheet, splits, leaks, network = begin(order, screen)
-        sheet = replace(sheet, mirror=absolute(mirror) if mirror else None)
+        sheet = replace(sheet, mirror=absolute(mirror) if mirror else None, tracked=tracked)
         for name, parts in splits.items():
             one = replace(sheet, mirror=None, leaked=leaks.get(name), folds=None, final=False) if folds else sheet
             _write(run / name, one, parts, network)
@@ -184,10 +191,14 @@ def resume(
         with mirroring(run, sheet, destination, screen) as push:
             if sheet.folds:
                 return run_folds(run, sheet, push, screen)
+            split = recorded_split(run, sheet)
             if sheet.finished:
                 screen.say(f"{run} is finished; --continue-epochs N trains it further")
+                if sheet.tracked is not None and not sheet.tracked.whole:
+                    with tracking(run, sheet, split, screen) as tracker:
+                        pass
+                    tracker.sheet.save(run)
                 return run / "model"
-            split = recorded_split(run, sheet)
             check_files(run, Path(sheet.data), split, sheet.partial, screen)
             return execute(run, sheet, split, push, screen)
 

@@ -20,6 +20,23 @@ GroupsFrom = Literal["table", "twins", "split"]
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """Where a run is tracked.
+
+    Attributes:
+        uri: Of the MLflow store.
+        experiment: Name of the experiment.
+        run_id: Of the MLflow run; None until the store has given one.
+        whole: True once everything has arrived.
+    """
+
+    uri: str
+    experiment: str
+    run_id: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
 class RunSheet:
     """run.json: what was asked for and what was found, enough to go on without being told again.
 
@@ -45,6 +62,7 @@ class RunSheet:
         folds: Number of folds, in the run.json of a cross-validation; its trainings are in fold-1, fold-2, ...
         final: True when a model on all images follows the folds, in final.
         partial: Folders of images whose class is only partly known, which train too.
+        tracked: Where the run is tracked; None where it is not.
     """
 
     data: str
@@ -68,6 +86,7 @@ class RunSheet:
     folds: int | None = None
     final: bool = False
     partial: tuple[Partial, ...] = ()
+    tracked: Tracked | None = None
 
     def save(self, run: Path) -> None:
         """Write run.json and recipe.toml."""
@@ -81,6 +100,8 @@ def sheet_of(values: dict[str, Any]) -> RunSheet:
     values["classes"] = tuple(values["classes"])
     values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
     values["partial"] = tuple(Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ()))
+    if values.get("tracked") is not None:
+        values["tracked"] = Tracked(**values["tracked"])
     return RunSheet(**values)
 
 

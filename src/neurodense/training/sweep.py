@@ -9,8 +9,7 @@ OUT/
 
 A trial is a `Fit` and no more: no checkpoint, no export, no calibration, no report, and no image of the test part. All
 trials start from one network with one seed, so the activation cache holds what the first one computed for all that
-vary the head alone. The optimiser is Optuna's TPE (Bergstra et al., Algorithms for hyper-parameter optimization, NIPS
-2011), seeded for each trial by (seed, trials so far), so that a sweep that was killed draws on as it would have.
+vary the head alone.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import shlex
 import time
 from collections.abc import Mapping
@@ -30,12 +28,11 @@ from neurodense import atomic
 from neurodense.data.partial import Given
 from neurodense.data.split import PARTS, Split
 from neurodense.data.split_table import write_split
-from neurodense.errors import Diverged, MissingExtra, RunError
+from neurodense.errors import MissingExtra, RunError
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.begin import Order, begin, cache_folder, take_order
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.execute import new_fit
 from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName
 from neurodense.training.prepare import check_files, locked, recorded_split
@@ -43,13 +40,19 @@ from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, sheet_of
 from neurodense.training.space import Space, load_space
 from neurodense.training.sweep_report import Tried, report_sweep, tried, write_best, write_trials
+from neurodense.training.trials import (
+    PrunerName,
+    distributions_of,
+    finished,
+    give_up_half_trials,
+    importances_of,
+    open_study,
+    sampler_of,
+    try_one,
+)
 
 if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.distributions import BaseDistribution
-    from optuna.pruners import BasePruner
-
-PrunerName = Literal["median", "hyperband", "none"]
+    from optuna import Study
 
 _START = Path("checkpoints", "start.safetensors")
 
@@ -133,24 +136,24 @@ def sweep(
     asked = _asked(order, varied, groups, pruner)
     with locked(out):
         sheet, parts = _recorded(out, order, asked, screen) if begun else _begin(out, order, asked, screen)
-        study = _open(out, storage, _name(sheet, parts, varied), pruner, order.recipe)
+        study = open_study(out, storage, _name(sheet, parts, varied), pruner, order.recipe)
         place = f"{platform.node()}:{out.resolve()}"
-        _give_up_half_trials(study, place, alone=storage is None)
-        started, distributions = time.monotonic(), _distributions(varied)
+        give_up_half_trials(study, place, alone=storage is None)
+        started, distributions = time.monotonic(), distributions_of(varied)
         start = checkpoints.load(out / _START)
         try:
-            while (number := len(_finished(study))) < trials:
+            while (number := len(finished(study))) < trials:
                 if timeout is not None and time.monotonic() - started > 60 * timeout:
                     screen.say(f"{timeout:g} minutes are over; the same command goes on")
                     break
-                study.sampler = _sampler(study, seed, place if storage is not None else "")
+                study.sampler = sampler_of(study, seed, place if storage is not None else "")
                 trial = study.ask(distributions)
                 trial.set_user_attr("place", place)
-                _try(study, trial, varied, replace(sheet, **_now(order)), parts, start, screen)
+                try_one(study, trial, varied, replace(sheet, **_now(order)), parts, start, screen)
                 _keep(out, study, varied)
                 screen.say(f"trial {trial.number} ({number + 1} of {trials}): {_told(study, trial.number)}")
         except KeyboardInterrupt:
-            screen.say(f"stopped; {len(_finished(study))} of {trials} trials are kept. The same command goes on")
+            screen.say(f"stopped; {len(finished(study))} of {trials} trials are kept. The same command goes on")
             raise
         best = _keep(out, study, varied)
         if best is None:
@@ -158,7 +161,7 @@ def sweep(
                 f"None of {len(study.trials)} trials came to its end with finite numbers.",
                 f"{out / 'trials.csv'} has them: narrow the space, or lower its learning rates.",
             )
-        report_sweep(out, [tried(one) for one in study.trials], best, _importances(study), screen)
+        report_sweep(out, [tried(one) for one in study.trials], best, importances_of(study), screen)
         screen.say(f"best recipe: {out / 'best.toml'}   every trial: {out / 'trials.csv'}")
         screen.say(f"train it, and read the test part for the first time: {_command(data, out, order)}")
     return out / "best.toml"
@@ -243,159 +246,6 @@ def _name(sheet: RunSheet, split: Split, space: Space) -> str:
     return f"{space.base.name} {hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def _open(out: Path, storage: str | None, name: str, pruner: PrunerName, recipe: Recipe) -> Study:
-    """Open the study, or make it.
-
-    Raises:
-        RunError: The database cannot be reached.
-    """
-    import optuna
-
-    url = storage or f"sqlite:///{(out / 'sweep.db').resolve()}"
-    try:
-        return optuna.create_study(
-            storage=url, study_name=name, direction="maximize", load_if_exists=True, pruner=_pruner(pruner, recipe)
-        )
-    except Exception as error:  # of whatever driver the URL names
-        shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
-        reason = re.sub(r"//[^/@\s]*@", "//", (str(error).splitlines() or [""])[0])
-        raise RunError(
-            f"The database {shown} cannot be opened: {type(error).__name__}: {reason}",
-            "--storage takes a URL of SQLAlchemy, whose driver must be installed; without it OUT/sweep.db is used.",
-        ) from error
-
-
-def _pruner(name: PrunerName, recipe: Recipe) -> BasePruner:
-    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
-
-    quarter = max(1, recipe.epochs // 4)  # a head that has barely begun says little of what follows
-    if name == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
-    return HyperbandPruner(quarter, recipe.epochs) if name == "hyperband" else NopPruner()
-
-
-def _sampler(study: Study, seed: int, place: str) -> Any:
-    """A fresh sampler for the next trial: the same whether the sweep was stopped before it or not."""
-    from optuna.samplers import TPESampler
-
-    key = f"{seed}:{len(study.get_trials(deepcopy=False))}:{place}"
-    return TPESampler(seed=int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big"))
-
-
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    found: dict[str, BaseDistribution] = {}
-    for key, one in space.ranges.items():
-        if one.low is None or one.high is None:
-            found[key] = CategoricalDistribution(one.labels)
-        elif space.is_whole(key):
-            found[key] = IntDistribution(int(one.low), int(one.high), log=one.log, step=int(one.step or 1))
-        else:
-            found[key] = FloatDistribution(one.low, one.high, log=one.log, step=one.step)
-    return found
-
-
-class _Pruned(Exception):  # noqa: N818  (what happened to it)
-    """The pruner has seen enough."""
-
-
-class _Curve:
-    """What a trial's training is logged to: the study, which may end it."""
-
-    def __init__(self, trial: Trial, epochs: int) -> None:
-        self.trial, self.epochs = trial, epochs
-        self.last: tuple[float, float, int] | None = None
-
-    def batch(self, step: int, stage: str, epoch: int, loss: float, learning_rate: float) -> None:
-        """Nothing: the study knows epochs."""
-
-    def epoch(self, step: int, values: dict[str, Any]) -> None:
-        """Report one epoch."""
-        self.last = (values["validation_macro_f1"], -values["validation_loss"], values["epoch"])
-        self.trial.report(self.last[0], self.last[2])
-        if self.last[2] < self.epochs and self.trial.should_prune():
-            raise _Pruned
-
-    def flush(self) -> int:
-        """Nothing waits."""
-        return 0
-
-
-class _Quiet(Screen):
-    """Bars and warnings of a trial without its lines."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-
-def _try(
-    study: Study, trial: Trial, space: Space, sheet: RunSheet, split: Split, start: Checkpoint, screen: Screen
-) -> None:
-    """Train one trial, and tell the study how it went."""
-    from optuna.trial import TrialState
-
-    began = time.monotonic()
-    fit = None
-    try:
-        recipe = space.recipe(trial.params)
-        curve = _Curve(trial, recipe.epochs)
-        told = replace(sheet, recipe=recipe.model_dump(mode="json"))
-        fit = new_fit(told, split, None, curve, _Quiet(screen.console))
-        fit.run(Checkpoint(start.position, dict(start.network)))
-    except (_Pruned, Diverged) as error:
-        if isinstance(error, Diverged):
-            trial.set_user_attr("diverged", error.message)
-        _describe(trial, fit.position.best if fit else None, time.monotonic() - began)
-        study.tell(trial, state=TrialState.PRUNED)
-    except BaseException as error:
-        _give_up(study, trial.number, again=isinstance(error, KeyboardInterrupt))
-        raise
-    else:
-        kept = fit.position.best if recipe.keep == "best" else curve.last
-        assert kept is not None
-        _describe(trial, kept, time.monotonic() - began)
-        study.tell(trial, kept[0])
-    finally:
-        if fit is not None:
-            fit.abandon()
-
-
-def _describe(trial: Trial, kept: tuple[float, float, int] | None, seconds: float) -> None:
-    if kept is not None:
-        trial.set_user_attr("validation_loss", -kept[1])
-        trial.set_user_attr("epoch", kept[2])
-    trial.set_user_attr("seconds", round(seconds, 1))
-
-
-def _give_up(study: Study, number: int, *, again: bool) -> None:
-    """Count a trial as failed; its settings come again, as the next trial."""
-    from optuna.trial import TrialState
-
-    one = study.get_trials(deepcopy=False)[number]
-    study.tell(number, state=TrialState.FAIL)
-    if again and one.params:
-        study.enqueue_trial(one.params, user_attrs={"again": number})
-
-
-def _give_up_half_trials(study: Study, place: str, *, alone: bool) -> None:
-    """Deal with trials whose process was killed. Those of other machines, which may well be running, are left alone.
-
-    Settings that killed the process twice, such as by its memory, are not tried a third time.
-    """
-    from optuna.trial import TrialState
-
-    for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if alone or one.user_attrs.get("place") == place:
-            _give_up(study, one.number, again="again" not in one.user_attrs)
-
-
-def _finished(study: Study) -> list[Any]:
-    from optuna.trial import TrialState
-
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
 def _keep(out: Path, study: Study, space: Space) -> Tried | None:
     """Write trials.csv and best.toml; gives the best trial, None where none is complete."""
     rows = [tried(one) for one in study.get_trials(deepcopy=False)]
@@ -417,19 +267,6 @@ def _told(study: Study, number: int) -> str:
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.values.items()
     )
     return f"{score}{at}; {values}  [{row.seconds or 0:.0f} s]"
-
-
-def _importances(study: Study) -> dict[str, float]:
-    """Share of each setting in what the trials differ by; empty where there are too few to say."""
-    from optuna.importance import get_param_importances
-    from optuna.trial import TrialState
-
-    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 10:
-        return {}
-    try:
-        return get_param_importances(study)
-    except (ValueError, RuntimeError, ImportError):  # such as when all scores are equal
-        return {}
 
 
 def _command(data: Path, out: Path, order: Order) -> str:
