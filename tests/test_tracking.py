@@ -15,14 +15,15 @@ torch = pytest.importorskip("torch")
 mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
 
 from neurodense.errors import MissingExtra, RunError
-from neurodense.inference.card import read_card
+from neurodense.inference.card import read_card, write_card
 from neurodense.screen import Screen
 from neurodense.training import execute, fit, mlflow_store, tracking
 from neurodense.training.journal import read_history
 from neurodense.training.mlflow_store import ask_to_track, key_of, new_client
 from neurodense.training.recipe import Recipe
 from neurodense.training.run import resume, train
-from neurodense.training.sheet import read_sheet
+from neurodense.training.sheet import RunSheet, read_sheet
+from neurodense.versions import versions
 
 
 class Ears(Screen):
@@ -57,14 +58,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a run in no time: the model folder of another one, with this run's entry in its card."""
 
-    def finish(run: Path, sheet: object, *_: object) -> Path:
+    def finish(run: Path, sheet: RunSheet, *_: object) -> Path:
         shutil.copytree(finished_run / "model", run / "model", dirs_exist_ok=True)
         shutil.copytree(finished_run / "evaluation", run / "evaluation", dirs_exist_ok=True)
-        card = read_card(run / "model").model_copy(update={"tracked": tracking.card_entry(sheet)})  # type: ignore[arg-type]
-        mlflow_store_write(run / "model", card)
+        card = read_card(run / "model").model_copy(update={"tracked": tracking.card_entry(sheet)})
+        write_card(run / "model", card)
         return run / "model"
-
-    from neurodense.inference.card import write_card as mlflow_store_write
 
     monkeypatch.setattr(execute, "finish", finish)
 
@@ -126,7 +125,7 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_all_of_it_arrives(
     assert params["images.test.glioma"] == "2"
     assert params["weights"] == "none"
     assert not any(str(phantoms.parent) in value for value in params.values()), "a path of this machine was sent"
-    assert done.data.tags["version.torch"] == torch.__version__
+    assert done.data.tags["version.torch"] == versions()["torch"]
     card = read_card(run / "model")
     assert card.tracked is not None
     assert (card.tracked.tool, card.tracked.experiment, card.tracked.run_id) == ("mlflow", "neurodense", tracked.run_id)

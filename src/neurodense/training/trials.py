@@ -57,7 +57,7 @@ def _pruner(name: PrunerName, recipe: Recipe) -> BasePruner:
 
     quarter = max(1, recipe.epochs // 4)  # a head that has barely begun says little of what follows
     if name == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=quarter + 1)  # the first step that may be pruned
     return HyperbandPruner(quarter, recipe.epochs) if name == "hyperband" else NopPruner()
 
 
