@@ -25,6 +25,20 @@ from neurodense.training.run import resume, train
 from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.versions import versions
 
+HEAD = """
+name = "head"
+summary = "One frozen prefix, one head."
+image_size = 64
+batch_size = 8
+weights = "none"
+
+[[stage]]
+name = "head"
+trainable = ["classifier"]
+learning_rate = 1e-2
+epochs = 3
+"""
+
 
 class Ears(Screen):
     """A screen that remembers."""
@@ -123,7 +137,7 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_all_of_it_arrives(
     assert params["recipe.stage.0.trainable"] == '["all"]'
     assert (params["seed"], params["split_by"], params["groups_from"]) == ("3", "group", "table")
     assert params["images.test.glioma"] == "2"
-    assert params["weights"] == "none"
+    assert params["weights_origin"].startswith("none")
     assert not any(str(phantoms.parent) in value for value in params.values()), "a path of this machine was sent"
     assert done.data.tags["version.torch"] == versions()["torch"]
     card = read_card(run / "model")
@@ -203,6 +217,49 @@ def test_a_server_that_refuses_ends_nothing(
     told = [line for line in ears.said if "MLflow" in line]
     assert len(told) == 2
     assert f"MLflow at http://127.0.0.1:{closed_port} is away" in told[0]
+
+
+def test_a_sweep_is_a_run_with_a_run_for_each_trial(phantoms: Path, folder: Path) -> None:
+    """Two calls of one sweep, the first while the store is away: one run, and one below it for each trial."""
+    pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+    from neurodense.training import sweep_tracking
+    from neurodense.training.sweep import sweep
+
+    (folder / "head.toml").write_text(HEAD)
+    (folder / "space.toml").write_text("dropout = {low = 0, high = 0.5}")
+    ears = Ears()
+
+    def go(trials: int) -> None:
+        sweep(
+            phantoms, folder / "sweep", recipe=folder / "head.toml", space=folder / "space.toml", trials=trials,
+            groups=phantoms / "groups.csv", precision="fp32", workers=0, cache=folder / "cache", track="mlflow",
+            screen=ears,
+        )  # fmt: skip
+
+    def away(uri: str) -> object:
+        raise ConnectionError("nobody there")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_tracking, "new_client", away)
+        go(1)
+    assert len([line for line in ears.said if "ConnectionError: nobody there" in line]) == 2
+    go(2)
+    client = new_client(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("neurodense")
+    runs = {one.info.run_name: one for one in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {"sweep", "trial 0", "trial 1"}
+    parent = runs["sweep"]
+    assert parent.data.params["recipe.name"] == "head"
+    best = 0.0
+    for number in (0, 1):
+        one = runs[f"trial {number}"]
+        assert one.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert 0 <= float(one.data.params["dropout"]) <= 0.5
+        points = client.get_metric_history(one.info.run_id, "validation_macro_f1")
+        assert [point.step for point in points] == [1, 2, 3]
+        best = max(best, *(point.value for point in points))
+    assert parent.data.metrics["best.validation_macro_f1"] == best
+    assert (Path(parent.info.artifact_uri.removeprefix("file://")) / "best.toml").exists()
 
 
 def test_where_a_run_is_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

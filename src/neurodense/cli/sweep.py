@@ -29,6 +29,8 @@ from neurodense.cli.options import PATH, training_options
     help="What ends poor trials early.",
 )
 @click.option("--storage", metavar="URL", help="Database for several machines; DIR/sweep.db if left out.")
+@click.option("--track", type=click.Choice(["mlflow"]), help="Copy the trials there as well.")
+@click.option("--tracking-uri", metavar="URI", help="MLFLOW_TRACKING_URI, else DIR/../mlflow.db, if left out.")
 def sweep(data: Path, out: Path, partial: tuple[str, ...], **options: Any) -> None:
     r"""Look for better settings of a recipe on DATA, judged on the validation part; the test part stays unread.
 

@@ -66,7 +66,6 @@ def _execute(run: Path, tracker: Tracker, split: Split, push: Push, screen: Scre
         tracker.send()
 
     sheet = tracker.sheet
-    sheet.save(run)
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)

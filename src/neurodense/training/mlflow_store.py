@@ -11,19 +11,23 @@ import importlib.util
 import logging
 import os
 import re
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from neurodense.errors import MissingExtra, RunError
+from neurodense.screen import Screen
 from neurodense.training.sheet import Tracked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Tool = Literal["mlflow"]
+
+_WAIT_S = 300.0  # after a failure, before anything is sent again
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -72,6 +76,44 @@ def installed() -> bool:
         return importlib.util.find_spec("mlflow") is not None
     except ValueError:  # a module without a spec
         return False
+
+
+class Courier:
+    """Tries to send things to a store, and never fails: one that is away costs one warning.
+
+    Args:
+        uri: Of the store.
+        screen: Warned.
+    """
+
+    def __init__(self, uri: str, screen: Screen) -> None:
+        self._uri, self._screen = uri, screen
+        self._warned, self._next_s = False, 0.0
+        self._off = not installed()
+        if self._off:
+            screen.warn("mlflow is not installed, and nothing is tracked: pip install 'neurodense[mlflow]'")
+
+    def attempt(self, work: Callable[[], object], *, patient: bool = True, more: str = "") -> bool:
+        """Do `work`, which talks to the store; True if it came to its end.
+
+        Args:
+            work: May raise anything, and may be done again.
+            patient: After a failure let some minutes pass first, in which nothing is done.
+            more: What to say if it fails, behind the reason; it is said even after an earlier warning.
+        """
+        if self._off or (patient and time.monotonic() < self._next_s):
+            return False
+        try:
+            with quietly():
+                work()
+        except Exception as error:  # of any kind of store, and of the network
+            self._next_s = time.monotonic() + _WAIT_S
+            if more or not self._warned:
+                reason = " ".join(str(error).split())[:200]
+                self._screen.warn(f"MLflow at {self._uri} is away ({type(error).__name__}: {reason}){more}")
+            self._warned = True
+            return False
+        return True
 
 
 @contextmanager

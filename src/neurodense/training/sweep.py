@@ -33,6 +33,7 @@ from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.begin import Order, begin, cache_folder, take_order
 from neurodense.training.checkpoint import Checkpoint, Position
+from neurodense.training.mlflow_store import Tool, ask_to_track
 from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName
 from neurodense.training.prepare import check_files, locked, recorded_split
@@ -40,6 +41,7 @@ from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, sheet_of
 from neurodense.training.space import Space, load_space
 from neurodense.training.sweep_report import Tried, report_sweep, tried, write_best, write_trials
+from neurodense.training.sweep_tracking import SweepTracker
 from neurodense.training.trials import (
     PrunerName,
     distributions_of,
@@ -78,6 +80,8 @@ def sweep(
     precision: PrecisionName = "auto",
     cache: str | Path | None = None,
     workers: int | None = None,
+    track: Tool | None = None,
+    tracking_uri: str | None = None,
     screen: Screen | None = None,
 ) -> Path:
     """Look for better settings of a recipe by trying many, on training and validation part; the test part is unread.
@@ -105,6 +109,8 @@ def sweep(
         precision: auto, fp32, bf16 or fp16.
         cache: Folder of the activation cache.
         workers: Processes that decode images.
+        track: "mlflow" copies the trials to MLflow as well, below a run of the sweep.
+        tracking_uri: Its store; MLFLOW_TRACKING_URI, else mlflow.db in the folder that holds OUT, where None.
         screen: Told what happens; None is quiet.
 
     Returns:
@@ -117,6 +123,7 @@ def sweep(
     """
     _optuna()
     screen, out, data = screen or Screen(), Path(out), Path(data)
+    tracked = ask_to_track(out, track, tracking_uri)
     begun = (out / "sweep.json").exists()
     order = take_order(
         data,
@@ -139,6 +146,7 @@ def sweep(
         study = open_study(out, storage, _name(sheet, parts, varied), pruner, order.recipe)
         place = f"{platform.node()}:{out.resolve()}"
         give_up_half_trials(study, place, alone=storage is None)
+        tracker = SweepTracker(tracked, study, place, out, sheet, parts, screen)
         started, distributions = time.monotonic(), distributions_of(varied)
         start = checkpoints.load(out / _START)
         try:
@@ -151,6 +159,7 @@ def sweep(
                 trial.set_user_attr("place", place)
                 try_one(study, trial, varied, replace(sheet, **_now(order)), parts, start, screen)
                 _keep(out, study, varied)
+                tracker.send()
                 screen.say(f"trial {trial.number} ({number + 1} of {trials}): {_told(study, trial.number)}")
         except KeyboardInterrupt:
             screen.say(f"stopped; {len(finished(study))} of {trials} trials are kept. The same command goes on")
@@ -162,6 +171,7 @@ def sweep(
                 f"{out / 'trials.csv'} has them: narrow the space, or lower its learning rates.",
             )
         report_sweep(out, [tried(one) for one in study.trials], best, importances_of(study), screen)
+        tracker.finish()
         screen.say(f"best recipe: {out / 'best.toml'}   every trial: {out / 'trials.csv'}")
         screen.say(f"train it, and read the test part for the first time: {_command(data, out, order)}")
     return out / "best.toml"

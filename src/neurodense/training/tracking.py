@@ -21,13 +21,12 @@ from neurodense.inference.card import read_card, write_card
 from neurodense.screen import Screen
 from neurodense.training.journal import read_history
 from neurodense.training.mlflow_store import (
+    Courier,
     commit_tags,
     experiment_id,
-    installed,
     key_of,
     log_params,
     new_client,
-    quietly,
 )
 from neurodense.training.plan import FINAL
 from neurodense.training.sheet import RunSheet
@@ -36,7 +35,6 @@ from neurodense.versions import versions
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_WAIT_S = 300.0  # after a failure, before the next epoch's figures are sent again
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1", "seconds")
 
 
@@ -61,64 +59,38 @@ class Tracker:
     """
 
     def __init__(self, run: Path, sheet: RunSheet, split: Split, screen: Screen) -> None:
-        self.sheet = sheet
+        # Whole is what has been sent; more is about to happen.
+        self.sheet = replace(sheet, tracked=sheet.tracked and replace(sheet.tracked, whole=False))
         self._run, self._split, self._screen = run, split, screen
         self._client: MlflowClient | None = None
         self._sent = 0  # epochs
-        self._warned, self._next_s = False, 0.0
-        self._off = sheet.tracked is None
-        if not self._off and not installed():
-            screen.warn("mlflow is not installed, and the run goes on without it: pip install 'neurodense[mlflow]'")
-            self._off = True
+        self._courier = Courier(sheet.tracked.uri, screen) if sheet.tracked is not None else None
 
     def send(self, *, patient: bool = True) -> None:
-        """Send the epochs that are new. Never fails: a store that is away is tried again later.
-
-        Args:
-            patient: After a failure wait some minutes before the next try.
-        """
-        if self._off or (patient and time.monotonic() < self._next_s):
-            return
-        try:
-            with quietly():
-                self._send_epochs()
-        except Exception as error:
-            self._away(error)
+        """Send the epochs that are new; a store that is away is tried again later. `patient` as `Courier` has it."""
+        if self._courier is not None:
+            self._courier.attempt(self._send_epochs, patient=patient)
 
     def finish(self) -> None:
         """Send what is left, and the model folder, its figures and what was measured."""
-        if self._off or self.sheet.tracked is None:
-            return
-        unnamed = self.sheet.tracked.run_id is None
-        try:
-            with quietly():
-                self._send_epochs()
-                if unnamed:  # the server came back when the model folder was there already
-                    _name_in_card(self._run / "model", self.sheet)
-                self._send_results()
-                self._client_of().set_terminated(self._id(), "FINISHED")
+        more = f"; neurodense train --resume '{self._run}' sends what is missing"
+        if self._courier is not None and self._courier.attempt(self._send_all, patient=False, more=more):
+            assert self.sheet.tracked is not None
             self.sheet = replace(self.sheet, tracked=replace(self.sheet.tracked, whole=True))
             self._screen.say(f"MLflow: run {self._id()} in {self.sheet.tracked.uri}")
-        except Exception as error:
-            self._warned = False
-            self._away(error, f"; neurodense train --resume '{self._run}' sends what is missing")
 
     def stop(self, status: str) -> None:
         """Say that the run ended before its end; a store that is away is not waited for."""
-        if self._client is not None and time.monotonic() >= self._next_s:
-            try:
-                with quietly():
-                    self._client.set_terminated(self._id(), status)
-            except Exception as error:
-                self._away(error)
+        if self._courier is not None and (client := self._client) is not None:
+            self._courier.attempt(lambda: client.set_terminated(self._id(), status))
 
-    def _away(self, error: Exception, more: str = "") -> None:
-        self._next_s = time.monotonic() + _WAIT_S
-        if not self._warned:
-            self._warned = True
-            assert self.sheet.tracked is not None
-            reason = " ".join(str(error).split())[:200]
-            self._screen.warn(f"MLflow at {self.sheet.tracked.uri} is away ({type(error).__name__}: {reason}){more}")
+    def _send_all(self) -> None:
+        self._send_epochs()
+        model, entry = self._run / "model", card_entry(self.sheet)
+        if (card := read_card(model)).tracked != entry:  # the store came back when the model folder was there already
+            write_card(model, card.model_copy(update={"tracked": entry}))
+        self._send_results()
+        self._client_of().set_terminated(self._id(), "FINISHED")
 
     def _id(self) -> str:
         assert self.sheet.tracked is not None
@@ -137,6 +109,7 @@ class Tracker:
         if tracked.run_id is None:
             begun = client.create_run(experiment_id(client, tracked), tags=tags, run_name=_run_name(self._run))
             self.sheet = replace(self.sheet, tracked=replace(tracked, run_id=begun.info.run_id))
+            self.sheet.save(self._run)  # a kill must not lead to a second one
             known: Mapping[str, str] = {}
         else:
             known = client.get_run(tracked.run_id).data.params
@@ -179,7 +152,7 @@ class Tracker:
 def facts_of(sheet: RunSheet, split: Split) -> dict[str, str]:
     """What a run was asked to do and found, by names such as recipe.stage.0.learning_rate and images.test.glioma."""
     facts: dict[str, Any] = {"recipe": sheet.recipe}
-    for name in ("seed", "weights", "weights_origin", "precision", "split_by", "groups_from", "left_out", "leaked"):
+    for name in ("seed", "weights_origin", "precision", "split_by", "groups_from", "left_out", "leaked"):
         facts[name] = getattr(sheet, name)
     facts["data"], facts["synthetic"] = Path(sheet.data).name, sheet.synthetic
     facts["images"] = {part: dict(counts) for part, counts in split.counts(sheet.classes).items()}
@@ -224,7 +197,3 @@ def card_entry(sheet: RunSheet) -> cards.Tracked | None:
     if tracked is None or tracked.run_id is None:
         return None
     return cards.Tracked(experiment=tracked.experiment, run_id=tracked.run_id)
-
-
-def _name_in_card(model: Path, sheet: RunSheet) -> None:
-    write_card(model, read_card(model).model_copy(update={"tracked": card_entry(sheet)}))
