@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from neurodense.cli import cli
 from neurodense.data.split import PARTS
-from neurodense.errors import Diverged, RecipeError, RunError
+from neurodense.errors import Diverged, MissingExtra, RecipeError, RunError
 from neurodense.screen import Screen
 from neurodense.training import activations, fit
 from neurodense.training import dataset as datasets
@@ -361,12 +361,10 @@ def test_a_database_that_cannot_be_opened_is_said_without_its_password(again: Ca
     assert "secret" not in str(caught.value)
 
 
-def test_without_optuna_the_error_names_the_extra(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['optuna'] = None; sys.argv = ['neurodense', 'sweep', 'd', '--out', 'o']\n"
-        "from neurodense.cli import main; main()"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 2
-    assert "pip install 'neurodense[sweep]'" in result.stderr
-    assert not list(tmp_path.iterdir())
+def test_without_optuna_the_error_names_the_extra(
+    again: Callable[..., Ears], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'neurodense\[sweep\]'"):
+        again()
+    assert not (tmp_path / "out").exists()

@@ -130,6 +130,8 @@ def trials_figure(rows: Sequence[Tried], path: Path) -> None:
         MissingExtra: matplotlib is not installed.
     """
     figure = blank(7, 3.5)
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     ended = [row for row in rows if row.state == "complete" and row.score is not None]
     pruned = [row for row in rows if row.state == "pruned" and row.score is not None]
@@ -139,7 +141,7 @@ def trials_figure(rows: Sequence[Tried], path: Path) -> None:
     early = [row.score or 0 for row in pruned]
     axes.plot([row.number for row in pruned], early, "o", mfc="none", color=ORANGE, label="pruned, its last epoch")
     axes.set(xlabel="trial", ylabel="validation macro F1")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.set_title("Trials on the validation part: the best is optimistic by choice", loc="left", fontsize=10)
     save(figure, path)

@@ -76,8 +76,9 @@ class Tracker:
         more = f"; neurodense train --resume '{self._run}' sends what is missing"
         if self._courier is not None and self._courier.attempt(self._send_all, patient=False, more=more):
             assert self.sheet.tracked is not None
-            self.sheet = replace(self.sheet, tracked=replace(self.sheet.tracked, whole=True))
-            self._screen.say(f"MLflow: run {self._id()} in {self.sheet.tracked.uri}")
+            tracked = replace(self.sheet.tracked, whole=True)
+            self.sheet = replace(self.sheet, tracked=tracked)
+            self._screen.say(f"MLflow: run {self._id()} in {tracked.uri}")
 
     def stop(self, status: str) -> None:
         """Say that the run ended before its end; a store that is away is not waited for."""
