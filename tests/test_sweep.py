@@ -19,9 +19,8 @@ from neurodense.cli import cli
 from neurodense.data.split import PARTS
 from neurodense.errors import Diverged, MissingExtra, RecipeError, RunError
 from neurodense.screen import Screen
-from neurodense.training import activations, fit
+from neurodense.training import activations, fit, trials
 from neurodense.training import dataset as datasets
-from neurodense.training import sweep as sweeps
 from neurodense.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from neurodense.training.space import load_space, parse_space
 from neurodense.training.sweep import sweep
@@ -305,7 +304,7 @@ def test_poor_trials_are_pruned_and_a_diverged_one_ends_nothing(
 ) -> None:
     """Trials 0 to 4 rise; 5 diverges; 6 falls behind their median after the first epoch, which is the warm-up."""
     seen: list[fit.Fit] = []
-    real = sweeps.new_fit
+    real = trials.new_fit
 
     def scripted(*arguments: object, **named: object) -> fit.Fit:
         made = real(*arguments, **named)  # type: ignore[arg-type]
@@ -322,7 +321,7 @@ def test_poor_trials_are_pruned_and_a_diverged_one_ends_nothing(
             self.journal.epoch(epoch, values)
             self.position = fit.Position(stage=0, total_epoch=epoch, best=(score, score - 1, epoch))
 
-    monkeypatch.setattr(sweeps, "new_fit", scripted)
+    monkeypatch.setattr(trials, "new_fit", scripted)
     monkeypatch.setattr(fit.Fit, "run", run)
     said = again(trials=7, pruner="median").text
     rows = rows_of(tmp_path / "out")
