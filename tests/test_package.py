@@ -76,7 +76,7 @@ def test_version_is_said_once() -> None:
 
 def test_help_names_every_command_and_the_notice() -> None:
     out = run("--help").stdout
-    names = ("train", "audit", "evaluate", "compare", "predict", "serve", "dicom", "pacs", "recipes", "demo")
+    names = ("train", "sweep", "audit", "evaluate", "compare", "predict", "serve", "dicom", "pacs", "recipes", "demo")
     assert all(name in out for name in names)
     assert "not a medical device" in out
     for name in names:
@@ -95,6 +95,8 @@ def test_help_names_every_command_and_the_notice() -> None:
         (["train", "x", "--out", "y", "--precision", "int8"], ["'auto', 'fp32', 'bf16', 'fp16'"]),
         (["train", "x", "--out", "y", "--cache", "c", "--no-cache"], ["exclude"]),
         (["train", "x", "--out", "y", "--partial", "z"], ["'z' does not say which classes", "FOLDER=CLASS,CLASS"]),
+        (["train", "x", "--out", "y", "--tracking-uri", "sqlite:///z.db"], ["--tracking-uri", "--track mlflow"]),
+        (["sweep", "x"], ["--out"]),
         (["predict"], ["FILE_OR_FOLDER"]),
         (["predict", "x.png", "--model", "nowhere"], ["nowhere is not a folder", "card.json"]),
         (["predict", "x.nii", "--model", "nowhere", "--slices", "some"], ["allowed are brain, all, middle, every:N"]),

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from neurodense.screen import Screen
     from neurodense.training.recipe import Recipe, load_recipe, recipe_names
     from neurodense.training.run import resume, train
+    from neurodense.training.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -85,6 +86,7 @@ _HOME = {
     "load_recipe": "training.recipe",
     "recipe_names": "training.recipe",
     "resume": "training.run",
+    "sweep": "training.sweep",
     "train": "training.run",
 }
 
@@ -93,7 +95,7 @@ __all__ = [
     "Intervals", "Metrics", "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess",
     "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit",
     "compare", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure", "read_scan", "read_study",
-    "recipe_names", "resume", "run_demo", "scan_folder", "train", "write_evaluation",
+    "recipe_names", "resume", "run_demo", "scan_folder", "sweep", "train", "write_evaluation",
 ]  # fmt: skip
 
 

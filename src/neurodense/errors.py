@@ -6,6 +6,7 @@
     ├── RecipeError      a recipe with an unknown key or an impossible value
     ├── WeightsError     starting weights that are missing or do not fit
     ├── RunError         a run folder in the wrong state for what was asked
+    │   └── Diverged     a training whose numbers are no longer finite
     ├── ModelError       a model folder that is incomplete or not one
     ├── EngineError      an engine or a precision that is not to be had here
     ├── PacsError        an archive that cannot be reached, or refuses what it is asked for
@@ -53,6 +54,10 @@ class WeightsError(NeurodenseError):
 
 class RunError(NeurodenseError):
     """A run folder in the wrong state for what was asked."""
+
+
+class Diverged(RunError):  # noqa: N818  (what happened to it)
+    """A training whose numbers are no longer finite."""
 
 
 class ModelError(NeurodenseError):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -71,6 +71,11 @@ class Screen:
         """One line."""
         if self.console is not None:
             self.console.print(Text(text), soft_wrap=True)  # a Text has no markup: names of files stay as they are
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table, or whatever else rich draws."""
+        if self.console is not None:
+            self.console.print(renderable)
 
     def warn(self, text: str) -> None:
         """One line that must not be overlooked: without a console it becomes a Python warning."""

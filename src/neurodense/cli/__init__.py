@@ -21,6 +21,7 @@ from neurodense.cli.pacs import pacs
 from neurodense.cli.quantise import quantise
 from neurodense.cli.serve import serve
 from neurodense.cli.start import demo, recipes
+from neurodense.cli.sweep import sweep
 from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
 
@@ -44,7 +45,7 @@ def cli(debug: bool) -> None:
 
 
 for command in (
-    train, audit, evaluate, compare, predict, serve, export, dicom, pacs, quantise, calibrate, recipes, demo,
+    train, sweep, audit, evaluate, compare, predict, serve, export, dicom, pacs, quantise, calibrate, recipes, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

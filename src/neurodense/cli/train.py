@@ -36,6 +36,8 @@ from neurodense.cli.options import PATH
 @click.option("--no-cache", is_flag=True, help="Run the frozen layers in every epoch, as the notebook does.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
 @click.option("--mirror", metavar="URL_ORPATH", help="Copy checkpoints and results there as they appear.")
+@click.option("--track", type=click.Choice(["mlflow"]), help="Copy curves, results and the model there as well.")
+@click.option("--tracking-uri", metavar="URI", help="MLFLOW_TRACKING_URI, else RUN/../mlflow.db, if left out.")
 @click.option("--resume", type=PATH, metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--continue-epochs", type=click.IntRange(min=1), metavar="N", help="With --resume: N more epochs.")
 def train(

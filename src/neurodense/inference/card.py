@@ -170,6 +170,14 @@ class OutOfDistribution(_Part):
     groups: int
 
 
+class Tracked(_Part):
+    """Where the training was tracked: the run of that id holds its parameters, curves and this folder."""
+
+    tool: Literal["mlflow"] = "mlflow"
+    experiment: str
+    run_id: str
+
+
 class Card(_Part):
     """A model's identity, input, origin and results."""
 
@@ -199,6 +207,7 @@ class Card(_Part):
     calibration: Calibration | None = Field(None, description="Of the probabilities; None where nobody calibrated.")
     conformal: Conformal | None = Field(None, description="Prediction sets; None where no error rate can be promised.")
     out_of_distribution: OutOfDistribution | None = Field(None, description="None where nothing is rejected.")
+    tracked: Tracked | None = Field(None, description="The run that was tracked; None where none was.")
     versions: dict[str, str]
     files: dict[str, str] = Field(description="sha256 of each file of the folder that a program loads.")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from neurodense.data.catalogue import Record
 from neurodense.data.split import Split
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
@@ -20,13 +21,14 @@ from neurodense.training.activations import Activations
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.finish import finish
 from neurodense.training.fit import Fit, Setting
-from neurodense.training.journal import Journal
+from neurodense.training.journal import Journal, Log
 from neurodense.training.memory import keep_freed_memory
 from neurodense.training.mirror import Mirror
 from neurodense.training.network import new_network
 from neurodense.training.precision import choose
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet
+from neurodense.training.tracking import Tracker, tracking
 from neurodense.training.views import Views
 from neurodense.versions import versions
 
@@ -52,32 +54,26 @@ def mirroring(run: Path, sheet: RunSheet, destination: Mirror | None, screen: Sc
 def execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, *, int8: bool = True) -> Path:
     """Train what is left of the recipe, then finish: the same for a new run, a resumed one and a fold."""
     sheet.save(run)
-    model = _execute(run, sheet, split, push, screen, int8)
-    replace(sheet, finished=True).save(run)
+    with tracking(run, sheet, split, screen) as tracker:
+        model = _execute(run, tracker, split, push, screen, int8)
+    replace(tracker.sheet, finished=True).save(run)
     return model
 
 
-def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Screen, int8: bool) -> Path:
+def _execute(run: Path, tracker: Tracker, split: Split, push: Push, screen: Screen, int8: bool) -> Path:
+    def after_epoch() -> None:
+        push()
+        tracker.send()
+
+    sheet = tracker.sheet
     recipe = Recipe.model_validate(sheet.recipe)
     start = checkpoints.load(run / "checkpoints" / "last.safetensors")
     arithmetic = choose(sheet.device, sheet.precision)
     screen.say(
         f"training on {arithmetic} ({torch.get_num_threads()} threads), recipe {recipe.name!r}, seed {sheet.seed}"
     )
-    seed_everything(sheet.seed)
-    keep_freed_memory()
-    network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
-    training = (*split.parts["train"], *split.partial["train"])
-    records = (*training, *split.parts["validation"])
-    others = [recipe.lesions.classes] if recipe.lesions.share else []
-    images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial, others)
-    setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, run / "checkpoints")
-    cache = Path(sheet.cache) if sheet.cache else None
-    views = Views(sheet.seed, recipe.augment, recipe.lesions)
-    activations = Activations(cache, network, recipe.preprocess, arithmetic, views, screen) if cache else None
-
     position = start.position
-    steps = -(-setting.train_count // recipe.batch_size)
+    steps = -(-len(training_records(split)) // recipe.batch_size)
     journal = Journal(run, position.log_bytes, position.total_epoch * steps)
     journal.event(
         "resume" if position.total_epoch else "start",
@@ -88,11 +84,47 @@ def _execute(run: Path, sheet: RunSheet, split: Split, push: Push, screen: Scree
         versions=versions(),
     )
     try:
-        Fit(network, recipe, setting, activations, journal, screen, push).run(start)
+        fit = new_fit(sheet, split, run / "checkpoints", journal, screen, after_epoch)
+        fit.run(start)
         journal.event("trained", time=time.time())
     finally:
         journal.close()
-    return finish(run, sheet, split, network, arithmetic, screen, int8)
+    tracker.send(patient=False)  # the model's card names the run, if it has begun
+    return finish(run, tracker.sheet, split, fit.network, arithmetic, screen, int8)
+
+
+def training_records(split: Split) -> tuple[Record, ...]:
+    """What trains: the images of one class each, then those whose class is only partly known."""
+    return (*split.parts["train"], *split.partial["train"])
+
+
+def new_fit(
+    sheet: RunSheet, split: Split, folder: Path | None, log: Log, screen: Screen, push: Push = lambda: None
+) -> Fit:
+    """What trains a network as the sheet says; it has read nothing yet.
+
+    Args:
+        sheet: What was asked for.
+        split: The parts; of these training and validation are used.
+        folder: Where checkpoints go; None keeps none.
+        log: Told each batch and epoch.
+        screen: Told what happens.
+        push: Called after each epoch.
+    """
+    recipe = Recipe.model_validate(sheet.recipe)
+    arithmetic = choose(sheet.device, sheet.precision)
+    seed_everything(sheet.seed)
+    keep_freed_memory()
+    network = new_network(len(sheet.classes), recipe).to(arithmetic.device)
+    training = training_records(split)
+    records = (*training, *split.parts["validation"])
+    others = [recipe.lesions.classes] if recipe.lesions.share else []
+    images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial, others)
+    setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, folder)
+    cache = Path(sheet.cache) if sheet.cache else None
+    views = Views(sheet.seed, recipe.augment, recipe.lesions)
+    activations = Activations(cache, network, recipe.preprocess, arithmetic, views, screen) if cache else None
+    return Fit(network, recipe, setting, activations, log, screen, push)
 
 
 def seed_everything(seed: int) -> None:

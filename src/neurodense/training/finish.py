@@ -39,6 +39,7 @@ from neurodense.training.quantise import quantise, summary
 from neurodense.training.recipe import Recipe
 from neurodense.training.report import report_run
 from neurodense.training.sheet import RunSheet
+from neurodense.training.tracking import card_entry
 from neurodense.versions import versions
 
 TOLERANCE = 1e-4
@@ -173,6 +174,7 @@ def _card(
         ),
         validation={key: row[key] for key in row if key.startswith("validation_")},
         history=tuple(history),
+        tracked=card_entry(sheet),
         versions=versions(),
         files={},
     )

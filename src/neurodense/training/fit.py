@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurodense.errors import RunError
+from neurodense.errors import Diverged
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.screen import Screen, duration
 from neurodense.training import checkpoint as checkpoints
@@ -26,7 +26,7 @@ from neurodense.training.augment import generator_of
 from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, view_of_epoch
 from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.dataset import ImageRecords
-from neurodense.training.journal import Journal
+from neurodense.training.journal import Log
 from neurodense.training.loss import Loss
 from neurodense.training.network import Network, trainable_parameters, training_mode
 from neurodense.training.optimise import MovingAverage, learning_rate, moving_tensors, new_optimizer
@@ -47,7 +47,7 @@ class Setting:
         seed: Of everything random.
         arithmetic: Device and precision.
         workers: Processes that decode.
-        folder: Where checkpoints go.
+        folder: Where checkpoints go; None keeps none.
     """
 
     images: ImageRecords
@@ -55,7 +55,7 @@ class Setting:
     seed: int
     arithmetic: Arithmetic
     workers: int
-    folder: Path
+    folder: Path | None
 
 
 class Fit:
@@ -67,7 +67,7 @@ class Fit:
         recipe: Recipe,
         setting: Setting,
         activations: Activations | None,
-        journal: Journal,
+        journal: Log,
         screen: Screen,
         after_checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
@@ -93,9 +93,10 @@ class Fit:
 
     def _mend_best(self, start: Checkpoint) -> None:
         """Write the best weights if a kill came between the two checkpoints of an epoch that was the best."""
-        best, path = start.position.best, self.setting.folder / "best.safetensors"
-        if best is None or best[2] != start.position.total_epoch:
+        best, folder = start.position.best, self.setting.folder
+        if folder is None or best is None or best[2] != start.position.total_epoch:
             return
+        path = folder / "best.safetensors"
         if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
             checkpoints.save(path, Checkpoint(start.position, {**start.network, **start.ema}))
 
@@ -153,21 +154,35 @@ class Fit:
             )
             state = checkpoints.optimizer_tensors(optimizer, names)
             running = ema.shadow if ema is not None and not last else {}
-            here = Checkpoint(self.position, self.network.state_dict(), state, running)
-            checkpoints.save(self.setting.folder / "last.safetensors", here)
-            if is_best:
-                best = Checkpoint(self.position, {**here.network, **running})
-                checkpoints.save(self.setting.folder / "best.safetensors", best)
+            self._keep(Checkpoint(self.position, self.network.state_dict(), state, running), is_best=is_best)
             self.after_checkpoint()
         if self.activations is not None and self._is_private(index):
             self.activations.drop(stage.cut)
         return state
 
+    def _keep(self, here: Checkpoint, *, is_best: bool) -> None:
+        """Write an epoch's checkpoints."""
+        if (folder := self.setting.folder) is not None:
+            checkpoints.save(folder / "last.safetensors", here)
+            if is_best:
+                checkpoints.save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
+
+    def abandon(self) -> None:
+        """Delete the activations that no other run can use, of a training that nobody goes on with."""
+        if self.activations is not None and (index := self.position.stage) < len(self.recipe.stage):
+            for cut in shared_cuts(self.recipe.stage, index):
+                if self._is_trained(index, cut):
+                    self.activations.drop(cut)
+
     def _is_private(self, index: int) -> bool:
         """True when an earlier stage trained the prefix of this one, and the next one does not go on with it."""
         stages = self.recipe.stage
         following = stages[index + 1].cut if index + 1 < len(stages) else None
-        return any(stage.cut < stages[index].cut for stage in stages[:index]) and following != stages[index].cut
+        return self._is_trained(index, stages[index].cut) and following != stages[index].cut
+
+    def _is_trained(self, index: int, cut: int) -> bool:
+        """True when a stage before `index` trained some of what comes before `cut`."""
+        return any(stage.cut < cut for stage in self.recipe.stage[:index])
 
     def _source(self, index: int, stage: Stage) -> Source:
         """Where the stage's batches come from; fills the activation cache first."""
@@ -214,7 +229,7 @@ class Fit:
                 loss = loss_of(suffix, x, targets, setting.seed, index, epoch, number)
                 value = loss.item()
                 if not math.isfinite(value):
-                    raise RunError(
+                    raise Diverged(
                         f"The loss is {value} at stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1}.",
                         "Lower the stage's learning_rate, or train in --precision fp32.",
                     )
@@ -244,7 +259,7 @@ class Fit:
                 truth.append(targets.cpu())
         scores = torch.cat(logits)
         if not scores.isfinite().all():
-            raise RunError(
+            raise Diverged(
                 f"The network gives values that are not finite after epoch {self.position.total_epoch + 1}.",
                 "Lower the stage's learning_rate, or train in --precision fp32.",
             )

@@ -10,9 +10,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
+
+
+class Log(Protocol):
+    """What is told of a training as it happens: a `Journal`, or something else that listens."""
+
+    def batch(self, step: int, stage: str, epoch: int, loss: float, learning_rate: float) -> None:
+        """One training batch; `step` counts over the whole run."""
+
+    def epoch(self, step: int, values: dict[str, Any]) -> None:
+        """One epoch's figures; `step` counts batches over the whole run."""
+
+    def flush(self) -> int:
+        """Bring everything to disk; gives the length of log.jsonl, 0 where there is none."""
 
 
 class Journal:

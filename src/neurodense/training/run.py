@@ -19,27 +19,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from neurodense.data.catalogue import class_folders
-from neurodense.data.groups import read_groups, read_table
 from neurodense.data.partial import Given, Partial, partial_folders
-from neurodense.data.split import Split, leaked
+from neurodense.data.split import Split
 from neurodense.data.split_table import write_split
 from neurodense.errors import RunError
-from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
-from neurodense.training.cache import default_cache
+from neurodense.training.begin import begin, cache_folder, take_order
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.execute import execute, mirroring, seed_everything
+from neurodense.training.execute import execute, mirroring
 from neurodense.training.folds import run_folds
 from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, restore
-from neurodense.training.network import Network, new_network
+from neurodense.training.mlflow_store import Tool, ask_to_track
+from neurodense.training.network import Network
 from neurodense.training.plan import Plan
-from neurodense.training.precision import DeviceName, PrecisionName, choose
-from neurodense.training.prepare import check_files, check_free, locked, read_images, read_partial, recorded_split
-from neurodense.training.recipe import Recipe, load_recipe
+from neurodense.training.precision import DeviceName, PrecisionName
+from neurodense.training.prepare import check_files, locked, recorded_split
+from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, read_sheet
-from neurodense.training.weights import load_weights, read_weights
+from neurodense.training.tracking import tracking
 
 
 def train(
@@ -61,6 +59,8 @@ def train(
     cache: str | Path | Literal[False] | None = None,
     workers: int | None = None,
     mirror: str | None = None,
+    track: Tool | None = None,
+    tracking_uri: str | None = None,
     screen: Screen | None = None,
 ) -> Path:
     """Train on a folder of images, one sub-folder a class, and measure the result on images kept apart.
@@ -87,6 +87,8 @@ def train(
             cache folder.
         workers: Processes that decode images; one less than there are cores, at most 8, where None.
         mirror: URL or folder that checkpoints and results are copied to.
+        track: "mlflow" copies parameters, curves, results and the model folder to MLflow as well.
+        tracking_uri: Its store; MLFLOW_TRACKING_URI, else mlflow.db in the folder that holds OUT, where None.
         screen: Told what happens; None is quiet.
 
     Returns:
@@ -96,62 +98,28 @@ def train(
         NeurodenseError: Its kinds are those of `neurodense.errors`.
     """
     screen, run, data = screen or Screen(), Path(out), Path(data)
-    # What is cheap to check comes before thousands of images are read.
-    plan = Plan(Path(split) if split is not None else None, split_by, folds, final, leave_out)
-    steps = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    choose(device, precision)
-    steps.lesions.check(classes := class_folders(data))
-    folders = partial_folders(partial or {}, classes, data)
-    check_free(run, data, folders)
-    table = read_groups(groups) if groups is not None else None
-    if plan.split is not None:
-        read_table(plan.split)
-    chosen = str(weights) if weights is not None else steps.weights
-    start = read_weights(chosen)
+    tracked = ask_to_track(run, track, tracking_uri)
+    order = take_order(
+        data,
+        run,
+        plan=Plan(Path(split) if split is not None else None, split_by, folds, final, leave_out),
+        recipe=recipe,
+        weights=weights,
+        groups=groups,
+        partial=partial,
+        seed=seed,
+        device=device,
+        precision=precision,
+        cache=cache,
+        workers=workers,
+    )
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
-        looks = None if cache is False or cache is None else Path(cache)
-        catalogue, groups_from, glances = read_images(
-            data, table, search=plan.split is None, look=bool(folders), cache=looks, screen=screen
-        )
-        images, unreadable = None, catalogue.unreadable
-        if glances is not None and folders:
-            images, lost = read_partial(folders, catalogue, glances, table, looks, screen)
-            unreadable += lost
-        splits = plan.parts(catalogue, table, seed, screen, folders, images)
-        if groups_from is None and any(parts.grouped for parts in splits.values()):
-            groups_from = "split"
-        leaks = {name: leaked(parts, catalogue) for name, parts in splits.items() if catalogue.grouped}
-
-        seed_everything(seed)
-        network = new_network(len(catalogue.classes), steps)
-        origin = load_weights(network, start)
-        screen.say(f"starting weights: {origin}")
-        sheet = RunSheet(
-            data=str(data.resolve()),
-            classes=catalogue.classes,
-            synthetic=catalogue.synthetic,
-            unreadable=unreadable,
-            split_by=next(iter(splits.values())).by,
-            seed=seed,
-            weights=chosen,
-            weights_origin=origin,
-            device=device,
-            precision=precision,
-            cache=_cache_folder(cache),
-            workers=max(0, min(8, usable_cores() - 1)) if workers is None else workers,
-            mirror=absolute(mirror) if mirror else None,
-            recipe=steps.model_dump(mode="json"),
-            groups_from=groups_from,
-            leaked=sum(leaks.values()) if leaks else None,
-            left_out=leave_out,
-            folds=folds,
-            final=final,
-            partial=folders,
-        )
+        sheet, splits, leaks, network = begin(order, screen)
+        sheet = replace(sheet, mirror=absolute(mirror) if mirror else None, tracked=tracked)
         for name, parts in splits.items():
             one = replace(sheet, mirror=None, leaked=leaks.get(name), folds=None, final=False) if folds else sheet
-            _begin(run / name, one, parts, network)
+            _write(run / name, one, parts, network)
         if folds:
             sheet.save(run)
         with mirroring(run, sheet, destination, screen) as push:
@@ -160,7 +128,7 @@ def train(
             return execute(run, sheet, splits[""], push, screen)
 
 
-def _begin(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
+def _write(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
     """Write what a run needs to go on; run.json last, since it says that the rest is there."""
     write_split(split, run / "split.csv")
     # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
@@ -215,7 +183,7 @@ def resume(
             device=device or sheet.device,
             workers=sheet.workers if workers is None else workers,
             mirror=sheet.mirror if mirror is None else absolute(mirror),
-            cache=sheet.cache if cache is None else _cache_folder(cache),
+            cache=sheet.cache if cache is None else cache_folder(cache),
         )
         if continue_epochs:
             sheet = _continued(run, sheet, continue_epochs)
@@ -223,10 +191,14 @@ def resume(
         with mirroring(run, sheet, destination, screen) as push:
             if sheet.folds:
                 return run_folds(run, sheet, push, screen)
+            split = recorded_split(run, sheet)
             if sheet.finished:
                 screen.say(f"{run} is finished; --continue-epochs N trains it further")
+                if sheet.tracked is not None and not sheet.tracked.whole:
+                    with tracking(run, sheet, split, screen) as tracker:
+                        pass
+                    tracker.sheet.save(run)
                 return run / "model"
-            split = recorded_split(run, sheet)
             check_files(run, Path(sheet.data), split, sheet.partial, screen)
             return execute(run, sheet, split, push, screen)
 
@@ -263,9 +235,3 @@ def _moved(run: Path, sheet: RunSheet, given: Given, data: str | Path) -> tuple[
                 "With --resume it says where such a folder is now, under the same name and with the same classes.",
             )
     return tuple(now.get(name, one) for name, one in began.items())
-
-
-def _cache_folder(cache: str | Path | Literal[False] | None) -> str | None:
-    if cache is False:
-        return None
-    return str(default_cache() if cache is None else Path(cache).resolve())

@@ -20,6 +20,23 @@ GroupsFrom = Literal["table", "twins", "split"]
 
 
 @dataclass(frozen=True)
+class Tracked:
+    """Where a run is tracked.
+
+    Attributes:
+        uri: Of the MLflow store.
+        experiment: Name of the experiment.
+        run_id: Of the MLflow run; None until the store has given one.
+        whole: True once everything has arrived.
+    """
+
+    uri: str
+    experiment: str
+    run_id: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
 class RunSheet:
     """run.json: what was asked for and what was found, enough to go on without being told again.
 
@@ -45,6 +62,7 @@ class RunSheet:
         folds: Number of folds, in the run.json of a cross-validation; its trainings are in fold-1, fold-2, ...
         final: True when a model on all images follows the folds, in final.
         partial: Folders of images whose class is only partly known, which train too.
+        tracked: Where the run is tracked; None where it is not.
     """
 
     data: str
@@ -68,11 +86,23 @@ class RunSheet:
     folds: int | None = None
     final: bool = False
     partial: tuple[Partial, ...] = ()
+    tracked: Tracked | None = None
 
     def save(self, run: Path) -> None:
         """Write run.json and recipe.toml."""
         atomic.write_text(run / "recipe.toml", tomli_w.dumps(self.recipe))
         atomic.write_json(run / "run.json", {**asdict(self), "versions": versions()})
+
+
+def sheet_of(values: dict[str, Any]) -> RunSheet:
+    """The sheet whose `asdict` was written as JSON."""
+    values.pop("versions", None)
+    values["classes"] = tuple(values["classes"])
+    values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
+    values["partial"] = tuple(Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ()))
+    if values.get("tracked") is not None:
+        values["tracked"] = Tracked(**values["tracked"])
+    return RunSheet(**values)
 
 
 def read_sheet(run: Path) -> RunSheet:
@@ -82,14 +112,7 @@ def read_sheet(run: Path) -> RunSheet:
         RunError: There is none, or it is not one of ours.
     """
     try:
-        values = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        values.pop("versions", None)
-        values["classes"] = tuple(values["classes"])
-        values["unreadable"] = tuple((path, reason) for path, reason in values["unreadable"])
-        values["partial"] = tuple(
-            Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ())
-        )
-        return RunSheet(**values)
+        return sheet_of(json.loads((run / "run.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunError(
             f"{run} holds no run: there is no run.json in it.", "neurodense train DATA --out RUN starts one."
