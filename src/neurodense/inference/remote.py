@@ -23,9 +23,8 @@ LIMIT: Final = 2**31
 """Bytes of a file; a larger one is refused before it fills the memory."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_PARTS = re.compile(
-    r"(.*?)/*((?:\?|::).*)?", re.DOTALL
-)  # the path, and what stands behind it: ?region=..., ::file://...
+_PARTS = re.compile(r"(\w[^:]+://(?:.*?[^/])??)/*((?:\?|::).*)?", re.DOTALL)
+"""The place, and what stands behind it: ?region=..., ::file://..."""
 
 
 def is_url(name: str) -> bool:
