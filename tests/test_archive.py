@@ -18,6 +18,7 @@ if find_spec("ray") is None or find_spec("pyarrow") is None:
     pytest.skip("neurodense[ray] is not installed", allow_module_level=True)
 
 import pyarrow as pa
+from conftest import head_slices, write_dicom_slice, write_volume
 from pyarrow import parquet
 
 from benchmarks.nodes import ENVIRONMENT, command, finished, twice_and_lost, two_nodes
@@ -26,7 +27,6 @@ from neurodense.errors import DataError, MissingExtra, ModelError, RunError
 from neurodense.inference import archive, listing, shard
 from neurodense.inference.predictor import Predictor
 from neurodense.inference.remote import fetch, find
-from conftest import head_slices, write_dicom_slice, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +127,7 @@ def test_urls_are_found_and_fetched(phantoms: Path, tmp_path: Path) -> None:
         assert list(find(found[0])) == found[:1]
 
 
-def test_an_archive_says_what_predict_says(
-    folder: Path, tmp_path: Path, here: list[int], predictor: Predictor
-) -> None:
+def test_an_archive_says_what_predict_says(folder: Path, tmp_path: Path, here: list[int], predictor: Predictor) -> None:
     out = tmp_path / "out"
     done = predict_archive([folder], out, shard=9)
     assert (done.files, done.predictions, done.errors, done.shards, done.answered_now) == (44, 43, 1, 5, 44)
