@@ -124,19 +124,29 @@ def predict_archive(
         screen.say(f"{done:,} of {shards:,} shards are there already.")
     sizes = [_size(number, shard, listing.files) for number in missing]
     if missing:
-        failed, begun = 0, time.monotonic()
-        with screen.bar("classify", sum(sizes), "files") as bar:
-            finished = 0
-            for predictions, errors in run_shards(plan, missing, address, workers):
-                finished, failed = finished + predictions + errors, failed + errors
-                rate = f"{finished / (time.monotonic() - begun):.0f} files/s"
-                bar.advance(predictions + errors, f"{rate}, {failed:,} errors" if failed else rate)
+        try:
+            _run(plan, missing, sum(sizes), address, workers, screen)
+        except KeyboardInterrupt:
+            screen.say(f"{plan.out}: what is done stays, and the same command goes on.")
+            raise
     counts = [_checked(plan, number, _size(number, shard, listing.files)) for number in range(shards)]
     answered, wrong = (sum(column) for column in zip(*counts, strict=True))
     result = Archived(out, listing.files, answered, wrong, shards, sum(sizes), time.monotonic() - start)
     manifest = _manifest(out)
     atomic.write_json(out / MANIFEST, manifest | {"done": {"predictions": answered, "errors": wrong}})
     return result
+
+
+def _run(
+    plan: Plan, shards: Sequence[int], files: int, address: str | None, workers: int | None, screen: Screen
+) -> None:
+    """Answer shards, which have so many files together, and show how far it is."""
+    finished, failed, begun = 0, 0, time.monotonic()
+    with screen.bar("classify", files, "files") as bar:
+        for predictions, errors in run_shards(plan, shards, address, workers):
+            finished, failed = finished + predictions + errors, failed + errors
+            rate = f"{finished / (time.monotonic() - begun):.0f} files/s"
+            bar.advance(predictions + errors, f"{rate}, {failed:,} errors" if failed else rate)
 
 
 def _begin(plan: Plan, predictor: Predictor, inputs: Sequence[str], shard: int) -> Listing:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
-from neurodense.errors import MissingExtra, NeurodenseError, RunError
+from neurodense.errors import NeurodenseError, RunError
 from neurodense.inference.predictor import Predictor
 from neurodense.inference.shard import Plan, answer_shard
 from neurodense.inference.threads import VARIABLE, usable_cores
 
+_AGAIN: Final = "Mend it and give the same command: what is done stays."
 _STORE = 2**27  # bytes of the object store, in which nothing large ever lies
 _QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,7 +53,7 @@ class Worker:
             try:
                 if not (self._plan.out / "manifest.json").is_file():
                     raise RunError(
-                        f"{self._plan.out} is not there on node {os.uname().nodename}.",
+                        f"{self._plan.out} is not there on node {platform.node()}.",
                         "All nodes must see the results, the model and the files at the same paths.",
                     )
                 self._predictor = self._predictor or self._plan.predictor()
@@ -61,6 +62,8 @@ class Worker:
                 problem, hint = error.message, error.hint or ""
             except OSError as error:
                 problem = f"{error.filename or self._plan.out}: {error.strerror or error}"
+            except Exception as error:  # not the files: they were gone through one by one
+                problem = f"Shard {number}: {type(error).__name__}: {error}"
             for key, value in zip(done, (*counts, problem, hint), strict=True):
                 done[key].append(value)
         return done
@@ -78,7 +81,6 @@ def run_shards(
         workers: One thread each; None takes every CPU that Ray has.
 
     Raises:
-        MissingExtra: Ray is not installed.
         RunError: No cluster at the address, or a worker cannot go on; what is done stays.
     """
     with _ray(address, workers) as ray:
@@ -94,18 +96,19 @@ def run_shards(
         results = queue.map_batches(
             Worker, fn_constructor_args=(plan,), batch_size=1, compute=pool, num_cpus=1, zero_copy_batch=False
         )
-        for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-            for predictions, errors, problem, hint in zip(*(batch[key].tolist() for key in batch), strict=True):
-                if problem:
-                    raise RunError(problem, hint or "Mend it and give the same command: what is done stays.")
-                yield predictions, errors
+        try:
+            for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+                for predictions, errors, problem, hint in zip(*(batch[key].tolist() for key in batch), strict=True):
+                    if problem:
+                        raise RunError(problem, hint or _AGAIN)
+                    yield predictions, errors
+        except ray.exceptions.RayError as error:
+            raise RunError(f"Ray cannot go on: {str(error).strip().splitlines()[-1]}", _AGAIN) from error
 
 
 @contextmanager
 def _ray(address: str | None, workers: int | None) -> Iterator[Any]:
     """Ray, running."""
-    if find_spec("ray") is None:
-        raise MissingExtra("ray", "ray")
     for name, value in {**_QUIET, **({} if address else _LOCAL)}.items():
         os.environ.setdefault(name, value)  # read when Ray is imported, and handed to its processes
     import ray
