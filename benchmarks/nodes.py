@@ -45,23 +45,7 @@ class Nodes:
 
     def workers(self) -> list[int]:
         """Process numbers of the actors that classify, on both nodes. Linux only."""
-        parents, titles = {}, {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdecimal():
-                try:
-                    status = (folder / "stat").read_text()
-                    titles[int(folder.name)] = (folder / "cmdline").read_text()
-                except OSError:
-                    continue  # it has ended
-                parents[int(folder.name)] = int(status.rpartition(")")[2].split()[1])
-        return [pid for pid, title in titles.items() if "MapWorker" in title and self._mine(pid, parents)]
-
-    def _mine(self, pid: int, parents: dict[int, int]) -> bool:
-        while pid > 1:
-            pid = parents.get(pid, 0)
-            if pid == self._process.pid:
-                return True
-        return False
+        return [pid for pid, title in descendants(self._process.pid).items() if "MapWorker" in title]
 
     def kill_worker(self, out: Path, after: int, seconds: float = 300) -> int:
         """Once `after` shards of `out` are done, end one worker by SIGKILL; gives its process number."""
@@ -94,6 +78,38 @@ def two_nodes() -> Iterator[Nodes]:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """The command lines of the processes that a process started, and of those that they did. Linux only."""
+    parents, titles = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                status = (folder / "stat").read_text()
+                titles[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue  # it has ended
+            parents[int(folder.name)] = int(status.rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {one: titles[one] for one in found - {pid}}
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses on which a process listens, as /proc/net has them: hexadecimal, 0100007F is 127.0.0.1."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":  # LISTEN
+                sockets[f"socket:[{words[9]}]"] = words[1].partition(":")[0]
+    try:
+        held = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    except OSError:  # it has ended
+        return set()
+    return {sockets[name] for name in held if name in sockets}
 
 
 def command(inputs: list[str], out: Path, *options: str) -> list[str]:

@@ -21,12 +21,14 @@ import pyarrow as pa
 from conftest import head_slices, write_dicom_slice, write_volume
 from pyarrow import parquet
 
-from benchmarks.nodes import ENVIRONMENT, command, finished, twice_and_lost, two_nodes
+from benchmarks.nodes import ENVIRONMENT, command, descendants, finished, listening, twice_and_lost, two_nodes
 from neurodense import predict_archive
 from neurodense.errors import DataError, MissingExtra, ModelError, RunError
 from neurodense.inference import archive, listing, shard
 from neurodense.inference.predictor import Predictor
 from neurodense.inference.remote import fetch, find
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
 @pytest.fixture(scope="module")
@@ -265,27 +267,38 @@ def test_wrong_use(options: list[str], said: str, command: list[str], tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers by /proc")
-def test_two_nodes_a_killed_worker_and_a_killed_driver(tmp_path: Path) -> None:
-    folder, out = tmp_path / "scans", tmp_path / "out"
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes by /proc")
+def test_a_killed_command_goes_on_and_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    """Begun on this machine alone, where the command is killed; ended on two nodes, where a worker is."""
+    folder, out, log = tmp_path / "scans", tmp_path / "out", tmp_path / "log"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(300):
         Image.fromarray(rng.integers(0, 256, (64, 64), np.uint8)).save(folder / f"{number:03}.png")
     (folder / "017.png").write_bytes(b"no picture")
-    with two_nodes() as nodes:
-        words = command([str(folder)], out, "--address", nodes.address, "--shard", "10")
-        with (tmp_path / "log").open("w") as log:
-            driver = subprocess.Popen(words, env=ENVIRONMENT, stdout=log, stderr=log)
-            _until(lambda: finished(out) >= 3 or driver.poll() is not None)
-            assert driver.poll() is None, (tmp_path / "log").read_text()
-            driver.send_signal(signal.SIGKILL)
-            driver.wait()
-        _until(lambda: not nodes.workers())
-        assert 3 <= finished(out) < 30
-        before = {path: path.stat().st_mtime_ns for path in (out / "predictions").glob("part-*")}
+    words = command([str(folder)], out, "--shard", "10")
 
-        driver = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with log.open("w") as handle:
+        driver = subprocess.Popen([*words, "--threads", "1"], stdout=handle, stderr=handle)
+    _until(lambda: finished(out) >= 3 or driver.poll() is not None)
+    assert driver.poll() is None, log.read_text()
+    processes = descendants(driver.pid)
+    addresses = {address for pid in (driver.pid, *processes) for address in listening(pid)}
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert any("MapWorker" in title for title in processes.values())
+    assert not any("--dashboard-host" in title for title in processes.values())
+    assert addresses
+    assert addresses <= LOOPBACK
+    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+    assert 3 <= finished(out) < 30
+    before = {path: path.stat().st_mtime_ns for path in (out / "predictions").glob("part-*")}
+
+    with two_nodes() as nodes:
+        driver = subprocess.Popen(
+            [*words, "--address", nodes.address], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
         nodes.kill_worker(out, len(before) + 2)
         said, noise = driver.communicate()
     assert driver.returncode == 1, noise  # one file is no picture

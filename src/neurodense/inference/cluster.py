@@ -127,7 +127,7 @@ def _ray(address: str | None, workers: int | None) -> Iterator[Any]:
                 address="local", num_cpus=workers or usable_cores(), object_store_memory=_STORE,
                 include_dashboard=False, _node_ip_address="127.0.0.1", **quiet,
             )  # fmt: skip
-    except (ConnectionError, ValueError) as error:
+    except Exception as error:  # ConnectionError, ValueError, and a plain one where starting takes too long
         where = f"at {address}" if address else "on this machine"
         first = str(error).strip().partition("\n")[0]
         raise RunError(
