@@ -287,7 +287,7 @@ def test_a_killed_command_goes_on_and_a_killed_worker_loses_nothing(tmp_path: Pa
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert any("MapWorker" in title for title in processes.values())
-    assert not any("--dashboard-host" in title for title in processes.values())
+    assert all("--disable-frontend" in title for title in processes.values() if "dashboard.py" in title)
     assert addresses
     assert addresses <= LOOPBACK
     _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
