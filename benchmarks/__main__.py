@@ -242,5 +242,27 @@ def rejection_command(**options: Any) -> None:
     rejection.measure(**options)
 
 
+@main.command("archive")
+@click.option("--files", default=20_000, help="Files to classify, one of which is no picture.")
+@click.option("--shard", default=500, help="Files that are written together.")
+@click.option("--rounds", default=2, help="Rounds in which one worker and two take turns.")
+@click.option("--model", type=_PATH, default=Path("brain"), help="Model folder.")
+@click.option("--data", type=_PATH, default=Path("../shared/data/brain-mri"), help="Folder of pictures.")
+@click.option(
+    "--plan", type=int, metavar="FILES", help="Measure nothing: what so many take, from the figures in --out."
+)
+@click.option("--cores", default=16, help="For --plan: of a node.")
+@click.option("--hours", default=1.0, help="For --plan: that it may take.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/archive.json"))
+def archive_command(plan: int | None, cores: int, hours: float, out: Path, **options: Any) -> None:
+    """An archive on two Ray nodes of this machine: nothing lost, nothing twice, one worker against two."""
+    from benchmarks import archive
+
+    if plan is None:
+        archive.measure(out=out, **options)
+    else:
+        archive.plan(plan, cores, hours, out)
+
+
 if __name__ == "__main__":
     main()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neurodense.evaluation.evaluate import Evaluation, evaluate
     from neurodense.evaluation.intervals import Intervals
     from neurodense.evaluation.metrics import Metrics, measure
+    from neurodense.inference.archive import Archived, predict_archive
     from neurodense.inference.card import Card
     from neurodense.inference.explain import Explanation
     from neurodense.inference.prediction import Prediction
@@ -69,6 +70,8 @@ _HOME = {
     "Intervals": "evaluation.intervals",
     "Metrics": "evaluation.metrics",
     "measure": "evaluation.metrics",
+    "Archived": "inference.archive",
+    "predict_archive": "inference.archive",
     "Card": "inference.card",
     "Explanation": "inference.explain",
     "Prediction": "inference.prediction",
@@ -91,11 +94,12 @@ _HOME = {
 }
 
 __all__ = [
-    "Audit", "Audited", "Card", "Comparison", "DataError", "EngineError", "Evaluation", "Explanation", "Failure",
-    "Intervals", "Metrics", "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor", "Preprocess",
-    "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study", "WeightsError", "audit",
-    "compare", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure", "read_scan", "read_study",
-    "recipe_names", "resume", "run_demo", "scan_folder", "sweep", "train", "write_evaluation",
+    "Archived", "Audit", "Audited", "Card", "Comparison", "DataError", "EngineError", "Evaluation", "Explanation",
+    "Failure", "Intervals", "Metrics", "MissingExtra", "ModelError", "NeurodenseError", "Prediction", "Predictor",
+    "Preprocess", "Recipe", "RecipeError", "RunError", "Scan", "ScanError", "Screen", "Slices", "Study",
+    "WeightsError", "audit", "compare", "evaluate", "find_studies", "load_recipe", "make_demo_data", "measure",
+    "predict_archive", "read_scan", "read_study", "recipe_names", "resume", "run_demo", "scan_folder", "sweep",
+    "train", "write_evaluation",
 ]  # fmt: skip
 
 

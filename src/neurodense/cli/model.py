@@ -96,10 +96,10 @@ def evaluate(
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE_OR_FOLDER...")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE_OR_FOLDER...")
 @MODEL
 @SLICES
-@engine_options(precision="auto")
+@engine_options(precision="auto", ray=True)
 @click.option(
     "--error",
     type=click.Choice(["0.05", "0.1", "0.2"]),
@@ -107,13 +107,19 @@ def evaluate(
 )
 @click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
+@click.option("--out", type=PATH, metavar="DIR", help="--engine ray: write the answers there as Parquet.")
+@click.option("--address", metavar="HOST:PORT", help="--engine ray: a running cluster; this machine if left out.")
+@click.option("--shard", type=click.IntRange(min=1), help="--engine ray: files written together.  [default: 5000]")
 def predict(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     model: Path,
     slices: str,
     error: str | None,
     explain: Path | None,
     form: str,
+    out: Path | None,
+    address: str | None,
+    shard: int | None,
     **engine: Any,
 ) -> None:
     """Name the class of each image or study, with the probability of every class. A bad file gets an error row.
@@ -126,7 +132,17 @@ def predict(
     frames, or the DICOM files of one series in a folder: its slices are predicted one by one, and the study by the
     softmax of the mean of their logits over the card's temperature. With --explain every image, and every slice looked
     at, gets a PNG.
+
+    --engine ray is for archives of up to millions of files, each answered by itself: inputs may also be patterns, URLs
+    and @LIST, --threads is the number of workers, and the same command goes on where a killed one ended.
     """
+    if engine["engine"] == "ray":
+        if out is None or explain is not None or form != "table":
+            raise click.UsageError("--engine ray needs --out DIR, and has no --explain and no --format.")
+        _predict_archive(inputs, out, model, slices, error, address, shard, **engine)
+        return
+    if out is not None or address is not None or shard is not None:
+        raise click.UsageError("--out, --address and --shard go with --engine ray.")
     from platformdirs import user_cache_path
     from rich.console import Console
 
@@ -164,4 +180,30 @@ def predict(
             else:
                 writer.writerows(map(csv_row, (*answer.slices, answer)))
     if failed:
+        sys.exit(1)
+
+
+def _predict_archive(
+    inputs: tuple[str, ...],
+    out: Path,
+    model: Path,
+    slices: str,
+    error: str | None,
+    address: str | None,
+    shard: int | None,
+    *,
+    engine: str,
+    precision: Any,
+    threads: int | None,
+) -> None:
+    """`predict --engine ray`: count on standard error, the outcome on standard output."""
+    from neurodense.inference.archive import SHARD, predict_archive
+    from neurodense.screen import Screen
+
+    done = predict_archive(
+        inputs, out, model=model, precision=precision, slices=slices, error=None if error is None else float(error),
+        address=address, workers=threads, shard=shard or SHARD, screen=Screen.on_stderr(),
+    )  # fmt: skip
+    click.echo(f"{done.sentence} {out}")
+    if done.errors:
         sys.exit(1)

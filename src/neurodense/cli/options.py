@@ -59,8 +59,11 @@ def training_options(command: Command) -> Command:
     return command
 
 
-def engine_options(precision: str) -> Callable[[Command], Command]:
-    """The options --engine, --precision and --threads; `precision` is the default of the second."""
+def engine_options(precision: str, ray: bool = False) -> Callable[[Command], Command]:
+    """The options --engine, --precision and --threads; `precision` is the default of the second.
+
+    With `ray`, --engine names this too: it says where the work runs, and the workers choose the engine.
+    """
 
     def add(command: Command) -> Command:
         command = click.option(
@@ -77,8 +80,9 @@ def engine_options(precision: str) -> Callable[[Command], Command]:
             "--engine",
             default="auto",
             show_default=True,
-            metavar="auto|openvino|onnxruntime|cuda|coreml|directml",
-            help="What runs the model; auto is the fastest one that is installed.",
+            metavar="auto|openvino|onnxruntime|cuda|coreml|directml" + ("|ray" if ray else ""),
+            help="What runs the model; auto is the fastest one that is installed."
+            + (" ray: all cores, or a cluster, for archives; needs --out." if ray else ""),
         )(command)
 
     return add
