@@ -108,7 +108,8 @@ def measure(data: Path, sizes: Sequence[int], size: int, out: Path) -> None:
             predicted = _child(_PREDICT, folder / "data")
         rows.append({"files": count, "training": {**filled, "disk_bytes": disk}, "predict": predicted})
         print(
-            f"{count:>8,} files: reading {filled['reading_s']:.1f} s; cache and head epoch {filled['fill_and_epoch_s']:.1f} s "
+            f"{count:>8,} files: reading {filled['reading_s']:.1f} s; "
+            f"cache and head epoch {filled['fill_and_epoch_s']:.1f} s "
             f"({1000 * filled['fill_and_epoch_s'] / filled['images']:.1f} ms an image), {filled['peak_mib']:.0f} MiB, "
             f"{disk / 1e6:.1f} MB on disk ({filled['announced']}); predict {predicted['seconds']:.1f} s "
             f"({1000 * predicted['seconds'] / count:.1f} ms an image), {predicted['peak_mib']:.0f} MiB",

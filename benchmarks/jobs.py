@@ -1,4 +1,4 @@
-"""The jobs of `python -m benchmarks all`: each runs neurodense and its peer in turns, and says what work cannot be spared.
+"""The jobs of `python -m benchmarks all`: each runs neurodense and its peer in turns, and says which work it needs.
 
 A training's seconds are those from the first decoded image to the last checkpoint, with its log, as log.jsonl has them;
 the peers have no search for twins, export, calibration and report. Where those are part of the job, it says "whole".
@@ -79,7 +79,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run's log tells: seconds until the last checkpoint, until the best epoch's, and of the epochs of each stage."""
+    """What a run's log tells: seconds to the last checkpoint, to the best epoch's, and of each stage's epochs."""
 
     seconds: float
     to_best: float
@@ -138,7 +138,7 @@ def _less_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def _split(setting: Setting, name: str, share: float) -> tuple[Catalogue, Path, dict[str, int]]:
-    """A folder, its split as a file, and how many images each part has. A split that is given spares looking for twins."""
+    """A folder, its split as a file (which spares looking for twins), and how many images each part has."""
     catalogue = setting.some(name, share)
     split = split_records(catalogue, seed=0)
     write_split(split, setting.room / f"{name}.csv")
@@ -241,7 +241,7 @@ def folds(setting: Setting) -> Times:
 
     A run of the five is run, and counts five times; the work is that of the training alone.
     """
-    number, recipe = 5, load_recipe("notebook")
+    number, recipe = (2 if setting.quick else 5), load_recipe("notebook")
     catalogue = setting.some("folds", 0.25)
     records = catalogue.records
     split = fold_records(catalogue, number, seed=0)[0]
@@ -277,7 +277,7 @@ def folds(setting: Setting) -> Times:
     tested = len(records) * macs_between(0, len(STEPS), SIZE)
     times = Times(
         work=Work({setting.precision: macs, "fp32": tested}, number * each.moved, len(records)),
-        about={"images": len(records), "five_runs_without_cache_s": plain},
+        about={"images": len(records), "runs_without_cache_s": plain},
     )
     times.take_turns(min(setting.rounds, 2), ours, peer)
     return times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,7 +13,7 @@ pytest.importorskip("torch")
 from benchmarks import everything, floors, growth, jobs
 from benchmarks.plain import Clock
 from neurodense.data.catalogue import scan_folder
-from neurodense.training.recipe import STEPS, load_recipe
+from neurodense.training.recipe import STEPS, Recipe, load_recipe
 
 CEILINGS = floors.Ceilings({"fp32": 100.0, "bf16": 500.0}, gb_s=10.0, pictures_s=1000.0)
 
@@ -67,6 +68,83 @@ def test_a_pass_that_is_cut_short_is_extended() -> None:
     assert sum(len(batch) for batch, _ in whole) == 320
 
 
+SECONDS = {"head": 1.0, "block 4": 3.0}
+"""Of an epoch that `fake_train` writes down; those without the cache take ten times as long."""
+
+
+def fake_train(data: Path, run: Path, *, recipe: Recipe, cache: Path | Literal[False], **_: object) -> None:
+    """The log of a training whose seconds are known: the best of its epochs is the last but one."""
+    run.mkdir()
+    slow = 10 if cache is False else 1
+    if cache is not False:
+        cache.mkdir(exist_ok=True)
+    each = [
+        (stage.name, SECONDS[stage.name.split(",")[0]] * slow) for stage in recipe.stage for _ in range(stage.epochs)
+    ]
+    scores = [0.5] * (len(each) - 2) + [0.9, 0.8]
+    events: list[dict[str, object]] = [{"event": "start", "time": 100.0}]
+    for number, ((stage, seconds), score) in enumerate(zip(each, scores[-len(each) :], strict=True), 1):
+        row = {
+            "stage": stage,
+            "epoch": number,
+            "seconds": seconds,
+            "validation_loss": 1.0,
+            "validation_macro_f1": score,
+        }
+        events.append({"event": "epoch", **row})
+    events.append({"event": "trained", "time": 105.0 + sum(seconds for _, seconds in each)})
+    (run / "log.jsonl").write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
+
+
+class FakeLoop:
+    """A plain loop whose epochs take known times."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def epoch(self, stage: str, images: int) -> float:
+        return {"head": 40.0, "block 4": 50.0}[stage]
+
+    def evaluation(self) -> float:
+        return 8.0
+
+
+@pytest.fixture
+def setting(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> jobs.Setting:
+    monkeypatch.setattr(jobs, "train", fake_train)
+    monkeypatch.setattr(jobs, "PlainLoop", FakeLoop)
+    return jobs.Setting(phantoms, tmp_path, 40, 2, "cpu", True)
+
+
+def test_epochs_of_the_notebook_are_summed(setting: jobs.Setting) -> None:
+    times = jobs.notebook(setting)
+    assert times.ours == [5 + 10 * 1 + 13 * 3] * 2
+    assert times.peer == [10 * 40 + 13 * 50 + 23 * 8] * 2
+    assert (setting.room / "notebook-plain" / "train").is_dir()
+    assert times.work.floor(CEILINGS)[0] > 0
+
+
+def test_both_are_timed_to_the_epoch_that_is_kept(setting: jobs.Setting) -> None:
+    times = jobs.finetune(setting)
+    assert times.about["best_epoch"] == [23, 23]
+    assert times.ours == [5 + 8 * 1 + 15 * 3] * 2
+    assert times.peer == [8 * 10 + 15 * 30] * 2
+
+
+def test_a_second_head_is_held_against_the_first(setting: jobs.Setting) -> None:
+    times = jobs.second(setting)
+    assert times.ours == times.peer == [5 + 8 * 1] * 2
+    assert times.work.macs == {}
+
+
+def test_folds_are_held_against_runs(setting: jobs.Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = jobs.folds(setting)
+    assert len(times.ours) == len(times.peer) == 2
+    assert all(seconds > 0 for seconds in (*times.ours, *times.peer))
+    (without, _) = times.about["runs_without_cache_s"]
+    # What is not training takes a moment here, less the seconds that the log claims: the sum is by the log.
+    assert without == pytest.approx(2 * (10 * 10 + 13 * 30 - (5 + 10 * 1 + 13 * 3)), abs=5)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_quick_table(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(setting: jobs.Setting) -> jobs.Times:
@@ -75,7 +153,7 @@ def test_quick_table(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(everything.JOBS, "folds", everything.Job("5 folds", "5 runs", 3, broken))
     monkeypatch.setattr(everything, "measure_ceilings", lambda *_: CEILINGS)
     out, page = tmp_path / "all.json", tmp_path / "page.md"
-    page.write_text(f"before\n{everything.BEGIN}\nold\n{everything.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{everything.BEGIN}\nstale\n{everything.END}\nafter\n", encoding="utf-8")
     assert not everything.measure(phantoms, 40, ["decode", "folds"], 1, "cpu", True, out, page)
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert rows["folds"]["error"] == "OSError: no room"
@@ -86,7 +164,7 @@ def test_quick_table(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith(f"{everything.END}\nafter\n")
-    assert "old" not in text
+    assert "stale" not in text
     assert "failed: OSError: no room" in text
     # A job that is measured again leaves the rows of the others.
     assert not everything.measure(phantoms, 40, ["folds"], 1, "cpu", True, out, None)

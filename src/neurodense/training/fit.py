@@ -155,7 +155,9 @@ class Fit:
             running = ema.shadow if ema is not None and not last else {}
             here = Checkpoint(self.position, self.network.state_dict(), state, running)
             checkpoints.save(self.setting.folder / "last.safetensors", here)
-            if is_best:
+            if is_best and not running:  # then both hold the same weights
+                checkpoints.copy(self.setting.folder / "last.safetensors", self.setting.folder / "best.safetensors")
+            elif is_best:
                 best = Checkpoint(self.position, {**here.network, **running})
                 checkpoints.save(self.setting.folder / "best.safetensors", best)
             self.after_checkpoint()
