@@ -97,7 +97,15 @@ class Fit:
         if best is None or best[2] != start.position.total_epoch:
             return
         if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
-            checkpoints.save(path, Checkpoint(start.position, {**start.network, **start.ema}))
+            self._keep_best(Checkpoint(start.position, start.network, ema=start.ema))
+
+    def _keep_best(self, here: Checkpoint) -> None:
+        """Write best.safetensors, where `here` is what last.safetensors holds."""
+        folder = self.setting.folder
+        if here.ema:
+            checkpoints.save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
+        else:  # both hold the same weights
+            checkpoints.copy(folder / "last.safetensors", folder / "best.safetensors")
 
     def _stage(
         self,
@@ -155,11 +163,8 @@ class Fit:
             running = ema.shadow if ema is not None and not last else {}
             here = Checkpoint(self.position, self.network.state_dict(), state, running)
             checkpoints.save(self.setting.folder / "last.safetensors", here)
-            if is_best and not running:  # then both hold the same weights
-                checkpoints.copy(self.setting.folder / "last.safetensors", self.setting.folder / "best.safetensors")
-            elif is_best:
-                best = Checkpoint(self.position, {**here.network, **running})
-                checkpoints.save(self.setting.folder / "best.safetensors", best)
+            if is_best:
+                self._keep_best(here)
             self.after_checkpoint()
         if self.activations is not None and self._is_private(index):
             self.activations.drop(stage.cut)
