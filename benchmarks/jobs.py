@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from neurodense.inference.predictor import Predictor
 from neurodense.inference.threads import usable_cores
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.slices import Slices
+from neurodense.training import execute
 from neurodense.training.precision import choose
 from neurodense.training.recipe import STEPS, Recipe, Stage, load_recipe
 from neurodense.training.run import train
@@ -88,12 +91,13 @@ class Trained:
     whole: float
 
 
-def _train(setting: Setting, data: Path, name: str, recipe: Recipe | str, **options: Any) -> Trained:
-    """Train whole and read the log; the run folder goes away, the cache stays."""
-    run = setting.room / name
+def _train(setting: Setting, data: Path, recipe: Recipe, *, finished: bool, **options: Any) -> Trained:
+    """Train and read the log; the run folder goes away, the cache stays. Export and report are made if `finished`."""
+    run = setting.room / "run"
     options = {"weights": "none", "device": setting.device, "workers": usable_cores(), **options}
     start = time.perf_counter()
-    train(data, run, recipe=recipe, **options)
+    with nullcontext() if finished else mock.patch.object(execute, "finish", lambda run, *_: run / "model"):
+        train(data, run, recipe=recipe, **options)
     whole = time.perf_counter() - start
     seconds, to_best, best, epochs = _read_log(run)
     shutil.rmtree(run)
@@ -156,12 +160,10 @@ def notebook(setting: Setting) -> Times:
     recipe = load_recipe("notebook")
     loop = PlainLoop(setting.room / "notebook-plain", len(catalogue.classes), setting.device)
     kinds: list[dict[str, float]] = []
-    whole: list[float] = []
 
     def ours() -> float:
-        found = _train(setting, catalogue.root, "run", recipe, split=split, cache=setting.room / "cache")
+        found = _train(setting, catalogue.root, recipe, finished=False, split=split, cache=setting.room / "cache")
         shutil.rmtree(setting.room / "cache")
-        whole.append(found.whole)
         return found.seconds
 
     def peer() -> float:
@@ -171,7 +173,7 @@ def notebook(setting: Setting) -> Times:
 
     times = Times(
         work=_work(setting, recipe, counts["train"], counts["validation"]),
-        about={"images": counts, "peer_epoch_s": kinds, "whole_s": whole},
+        about={"images": counts, "peer_epoch_s": kinds},
     )
     times.take_turns(setting.rounds, ours, peer)
     return times
@@ -189,7 +191,7 @@ def finetune(setting: Setting) -> Times:
 
     def ours() -> float:
         cache = setting.room / "cache"
-        found = _train(setting, catalogue.root, "run", recipe, weights="brain", split=split, cache=cache)
+        found = _train(setting, catalogue.root, recipe, finished=False, weights="brain", split=split, cache=cache)
         shutil.rmtree(cache)
         best.append(found.best)
         whole_recipe.append({"ours": found.seconds})
@@ -197,7 +199,7 @@ def finetune(setting: Setting) -> Times:
 
     def peer() -> float:
         few = _less_epochs(recipe, 2)
-        found = _train(setting, catalogue.root, "run", few, weights="brain", split=split, cache=False)
+        found = _train(setting, catalogue.root, few, finished=False, weights="brain", split=split, cache=False)
         each = {name: float(np.median(seconds)) for name, seconds in found.epochs.items()}
         whole_recipe.append({"peer": sum(each[stage.name] * stage.epochs for stage in recipe.stage)})
         return _until(recipe, each, best[0] if best else recipe.epochs)
@@ -228,7 +230,7 @@ def second(setting: Setting) -> Times:
     )
     for _ in range(setting.rounds):  # the one makes what the other finds, so their order cannot change
         cache = setting.room / "cache"
-        one, two = (_train(setting, catalogue.root, "run", r, split=split, cache=cache) for r in (first, other))
+        one, two = (_train(setting, catalogue.root, r, finished=True, split=split, cache=cache) for r in (first, other))
         shutil.rmtree(cache)
         times.peer.append(one.seconds)
         times.ours.append(two.seconds)
@@ -262,9 +264,9 @@ def folds(setting: Setting) -> Times:
 
     def peer() -> float:
         cache, one = setting.room / "cache", setting.room / "fold.csv"
-        found = _train(setting, catalogue.root, "run", recipe, split=one, cache=cache)
+        found = _train(setting, catalogue.root, recipe, finished=True, split=one, cache=cache)
         shutil.rmtree(cache)
-        without = _train(setting, catalogue.root, "run", _less_epochs(recipe, 1), split=one, cache=False)
+        without = _train(setting, catalogue.root, _less_epochs(recipe, 1), finished=True, split=one, cache=False)
         each = {name: float(np.median(seconds)) for name, seconds in without.epochs.items()}
         plain.append(number * (found.whole - found.seconds + _until(recipe, each, recipe.epochs)))
         return number * found.whole
