@@ -1,4 +1,4 @@
-"""`python -m benchmarks COMMAND`: each measures one thing; --help lists them."""
+"""`python -m benchmarks COMMAND`: each measures one thing, `all` the table; --help lists them. No COMMAND is `all`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,71 @@ import click
 _PATH = click.Path(path_type=Path)
 
 
-@click.group(context_settings={"show_default": True})
+class _AllByItself(click.Group):
+    """Without a command, `all` is run, with the options that are there."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = ["all", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_AllByItself, context_settings={"show_default": True})
 def main() -> None:
-    """Measure, side by side in one run, and write a JSON file beside the printed table."""
+    """Measure, side by side in one run, and write a JSON file beside the printed table; by itself it is `all`."""
+
+
+@main.command("all")
+@click.option("--data", type=_PATH, help="Folder of images, one sub-folder a class; phantoms are drawn without it.")
+@click.option("--images", default=640, help="Images that the notebook recipe is run on; other jobs take a share.")
+@click.option(
+    "--jobs", "names", metavar="NAME,...", help="decode, second, evaluate, finetune, recipe, folds; else all."
+)
+@click.option("--rounds", default=3, type=click.IntRange(min=1), help="Rounds in which the contestants take turns.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="cuda where there is a GPU, if left out.")
+@click.option("--quick", is_flag=True, help="Small subsets and one round: does it run, not how fast.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/all.json"))
+@click.option("--document", type=_PATH, help="Markdown file whose marked section gets the table: docs/performance.md.")
+def all_command(
+    data: Path | None,
+    images: int,
+    names: str | None,
+    rounds: int,
+    device: Any,
+    quick: bool,
+    out: Path,
+    document: Path | None,
+) -> None:
+    """Every job beside its floor, its peer and its bar."""
+    import tempfile
+
+    import torch
+
+    from benchmarks import everything
+    from neurodense.data.phantom import write_phantoms
+
+    chosen = names.split(",") if names else list(everything.JOBS)
+    if unknown := set(chosen) - set(everything.JOBS):
+        raise click.UsageError(f"no job {', '.join(sorted(unknown))}; there are {', '.join(everything.JOBS)}")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as room:
+        if data is None:
+            data = Path(room) / "phantoms"
+            write_phantoms(data, patients_per_class=5 if quick else 40, slices_per_patient=2 if quick else 5)
+        if not everything.measure(data, images, chosen, rounds, device, quick, out, document):
+            raise SystemExit(1)
+
+
+@main.command("growth")
+@click.argument("data", type=_PATH)
+@click.option("--sizes", type=int, multiple=True, default=[1_000, 10_000, 100_000], help="May be repeated.")
+@click.option("--size", default=224, help="Side of the training's input in pixels.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/growth.json"))
+def growth_command(data: Path, sizes: tuple[int, ...], size: int, out: Path) -> None:
+    """Time, memory and disk of filling the cache, a head epoch and predicting, for ever more changed copies of DATA."""
+    from benchmarks import growth
+
+    growth.measure(data, sizes, size, out)
 
 
 @main.command("recipe")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -59,13 +60,15 @@ class Activations:
         self.arithmetic = arithmetic
         self.views = views
         self.screen = screen
+        self._shapes: dict[int, tuple[torch.Size, torch.dtype]] = {}  # of a row; weights do not change them
 
     def store(self, cut: int) -> RowStore:
         """The store of what steps before `cut` give."""
-        size = self.preprocess.size
-        device = self.arithmetic.device
-        probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
-        return RowStore(self.cache / self._key(cut), probe.shape[1:], probe.dtype)
+        if cut not in self._shapes:
+            size, device = self.preprocess.size, self.arithmetic.device
+            probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
+            self._shapes[cut] = probe.shape[1:], probe.dtype
+        return RowStore(self.cache / self._key(cut), *self._shapes[cut])
 
     def _key(self, cut: int) -> str:
         digest = hashlib.sha256()
@@ -136,22 +139,27 @@ class Activations:
         indices = [index for index, _ in pairs]
         order = [indices[k : k + batch] for k in range(0, len(indices), batch)]
         device, first = self.arithmetic.device, 0
-        with self.screen.bar("frozen layers, once", len(pairs), "images") as bar:
+        # Rows are written, down to the disk, while the next batch is computed.
+        with self.screen.bar("frozen layers, once", len(pairs), "images") as bar, ThreadPoolExecutor(1) as writer:
+            written: Future[None] | None = None
             for pixels, _ in image_batches(images, order, workers):
                 now = pairs[first : first + len(pixels)]
                 first += len(pixels)
                 pixels = pixels.to(device)
                 x = self._views(pixels, images, now)
-                done = 0
+                done, made = 0, []
                 for cut, store in sorted(stores.items()):
                     x = run_prefix(self.network, done, cut, x, self.arithmetic)
                     done = cut
                     names = [self._row(images, i, v if cut else 0) for i, v in now]
-                    lacking = set(store.missing(names))
-                    rows = [k for k, name in enumerate(names) if name in lacking and name not in names[:k]]
-                    if rows:  # at the pixels, a row is the image itself: augmenting it again costs nothing
-                        store.append([names[k] for k in rows], x[rows] if cut else pixels[rows])
+                    # At the pixels, a row is the image itself: augmenting it again costs nothing.
+                    made.append((store, names, x if cut else pixels))
+                if written is not None:
+                    written.result()
+                written = writer.submit(_append, made)
                 bar.advance(len(pixels))
+            if written is not None:
+                written.result()
 
     def _views(self, pixels: Tensor, images: ImageRecords, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """Each image, of an (image, view) pair, its own view."""
@@ -174,6 +182,15 @@ class Activations:
                 f"The activation cache needs {_size(need)}; {self.cache} has {_size(free)} free.",
                 "--cache FOLDER on a larger disk, or --no-cache to run the frozen layers in every epoch.",
             )
+
+
+def _append(made: Sequence[tuple[RowStore, list[str], Tensor]]) -> None:
+    """Append to each store the rows that it lacks, each once."""
+    for store, names, rows in made:
+        lacking = set(store.missing(names))
+        chosen = [k for k, name in enumerate(names) if name in lacking and name not in names[:k]]
+        if chosen:
+            store.append([names[k] for k in chosen], rows[chosen])
 
 
 def run_prefix(network: Network, start: int, stop: int, x: Tensor, arithmetic: Arithmetic) -> Tensor:

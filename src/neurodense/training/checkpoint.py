@@ -7,6 +7,8 @@ random number generator has to be kept: see `fit.py`.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,6 +63,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }  # fmt: skip
     with replacing(path) as temporary:
         write_tensors(tensors, temporary, {"position": json.dumps(asdict(checkpoint.position))})
+
+
+def copy(path: Path, target: Path) -> None:
+    """Make `target` the same checkpoint: a second name of the file, until either is replaced by a new one."""
+    with replacing(target) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

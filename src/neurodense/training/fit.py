@@ -98,7 +98,14 @@ class Fit:
             return
         path = folder / "best.safetensors"
         if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
-            checkpoints.save(path, Checkpoint(start.position, {**start.network, **start.ema}))
+            self._keep_best(folder, Checkpoint(start.position, start.network, ema=start.ema))
+
+    def _keep_best(self, folder: Path, here: Checkpoint) -> None:
+        """Write best.safetensors, where `here` is what last.safetensors holds."""
+        if here.ema:
+            checkpoints.save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
+        else:  # both hold the same weights
+            checkpoints.copy(folder / "last.safetensors", folder / "best.safetensors")
 
     def _stage(
         self,
@@ -165,7 +172,7 @@ class Fit:
         if (folder := self.setting.folder) is not None:
             checkpoints.save(folder / "last.safetensors", here)
             if is_best:
-                checkpoints.save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
+                self._keep_best(folder, here)
 
     def abandon(self) -> None:
         """Delete the activations that no other run can use, of a training that nobody goes on with."""
