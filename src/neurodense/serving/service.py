@@ -99,11 +99,13 @@ class Service:
             seconds = math.ceil(self._slice_s * max(self._batcher.waiting, self._requests))
             raise busy(f"{self._requests} requests are being answered, as many as there may be.", min(seconds, 60) or 1)
         self._requests += 1
+        self.metrics.changed()
         try:
             with Share(self._held) as share:
                 yield share
         finally:
             self._requests -= 1
+            self.metrics.changed()
 
     async def answers(
         self, files: list[MemoryFile], slices: Slices, share: Share, keep: Callable[[Scan], object] | None = None
