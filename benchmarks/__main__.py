@@ -206,14 +206,16 @@ def fuzz_command(
 @main.command("serve")
 @click.option("--model", type=_PATH, required=True, help="Model folder.")
 @click.option("--image", type=_PATH, required=True, help="The picture that all clients send.")
-@click.option("--seconds", default=20, help="Of each load.")
-@click.option("--soak", default=0.0, metavar="MINUTES", help="A long load at 80% of the engine's rate; 0: none.")
+@click.option("--seconds", default=10, help="Of each load.")
+@click.option("--rounds", default=5, help="Of each rate, in turns.")
+@click.option("--workers", default=1, help="Processes of the service.")
+@click.option("--soak", default=0.0, metavar="SECONDS", help="A long load at 80% of the engine's own rate; 0: none.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/serve.json"))
-def serve_command(model: Path, image: Path, seconds: int, soak: float, out: Path) -> None:
-    """The service under load from `hey`: latency, rate beside the engine's own, SIGTERM under load, memory."""
+def serve_command(model: Path, image: Path, seconds: int, rounds: int, workers: int, soak: float, out: Path) -> None:
+    """The service under load from `hey`: rate beside the engine's own, latency, SIGTERM under load, memory."""
     from benchmarks import serve
 
-    serve.measure(model, image, seconds, soak, out)
+    serve.measure(model, image, seconds, rounds, workers, soak, out)
 
 
 @main.command("serve-fuzz")

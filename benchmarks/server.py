@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -61,9 +62,21 @@ class Server:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def rss_mib(self) -> float:
-        """Its resident memory now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        """Resident memory of its processes now; what they share counts for each."""
+        texts = [(place / "status").read_text() for place in self._places()]
+        return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in texts) / 1024
+
+    def cpu_s(self) -> float:
+        """CPU seconds that its processes have used."""
+        fields = [(place / "stat").read_text().rpartition(")")[2].split() for place in self._places()]
+        return sum(int(row[11]) + int(row[12]) for row in fields) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
+
+    def _places(self) -> list[Path]:
+        """Below /proc, of the process and of those that it started."""
+        found = [self.process.pid]
+        for pid in found:  # which grows
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [Path(f"/proc/{pid}") for pid in found]
 
     def stop(self) -> int:
         """SIGTERM, and its exit status."""

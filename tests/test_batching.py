@@ -77,6 +77,16 @@ def test_waiting_fills_a_batch_and_ends_with_the_budget() -> None:
     batcher.close()
 
 
+@pytest.mark.parametrize("coming", [True, False])
+def test_nobody_waits_where_nothing_comes(coming: bool) -> None:
+    batcher = Batcher(Engine(), streams=1, batch=4, wait_s=0.3, coming=lambda: coming)
+    start = time.monotonic()
+    assert first(batcher.submit(stack(7))) == [7]
+    took = time.monotonic() - start
+    assert took > 0.29 if coming else took < 0.25
+    batcher.close()
+
+
 def test_an_error_reaches_those_of_its_run_and_no_other() -> None:
     batcher = Batcher(Engine(), streams=1, batch=1, wait_s=0)
     bad, good = batcher.submit(stack(-1, 5)), batcher.submit(stack(2))

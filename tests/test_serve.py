@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,12 +114,54 @@ def test_what_is_no_http_gets_problem_details(finished_run: Path) -> None:
         assert post(server, form(("x", b"x")))[0] == 422
 
 
-def test_two_processes_share_one_port(finished_run: Path, phantoms: Path) -> None:
+def test_two_processes_share_one_port_and_their_figures(
+    finished_run: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them is asked: all requests are in its figures, and where one dies its gauges go with it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     picture = sorted(phantoms.rglob("*.png"))[0].read_bytes()
     with serving(finished_run, "--workers", "2") as server:
-        assert post(server, form(("a.png", picture)))[0] == 200
+        with ExitStack() as stack:
+            lines = [stack.enter_context(connected(server)) for _ in range(12)]
+            warmed = wait_for(lambda: figure(lines[0], "batch_slices_sum") == 2 * 2)
+            assert warmed, "each runs twice before it listens"
+            for line in lines[1:]:  # all are open before the first asks, so that either process has some
+                line.connect()
+            for line in lines:
+                line.request("POST", "/v1/predict", form(("a.png", picture)), {"Content-Type": TYPE})
+            assert [line.getresponse().read()[:1] for line in lines] == [b"{"] * 12
+        total = 'requests_total{route="/v1/predict",status="200"}'
+        for _ in range(12):
+            with connected(server) as line:
+                assert wait_for(lambda line=line: figure(line, total) == 12), "each is counted behind its answer"
+                assert figure(line, 'studies_total{end="answered"}') == 12
+                assert figure(line, "batch_slices_sum") == 12 + 2 * 2
+                assert figure(line, "requests_now") == figure(line, "held_bytes") == 0
+        (folder,) = tmp_path.glob("neurodense-metrics-*")
+        pids = sorted(int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_livesum_*.db"))
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        assert wait_for(lambda: not list(folder.glob(f"gauge_livesum_{pids[0]}.db")))
+        assert wait_for(lambda: len(list(folder.glob("gauge_livesum_*.db"))) == 2), "another took its place"
+        with connected(server) as line:
+            assert figure(line, total) == 12, "what was counted stays"
         assert server.stop() in (0, -signal.SIGTERM)
         assert "POST /v1/predict 200" in server.log()
+    assert not list(tmp_path.glob("neurodense-metrics-*"))
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 90) -> bool:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        time.sleep(0.1)
+    return done()
+
+
+def figure(line: http.client.HTTPConnection, name: str) -> float:
+    line.request("GET", "/metrics")
+    text = line.getresponse().read().decode()
+    (found,) = re.findall(rf"^neurodense_{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found)
 
 
 @pytest.mark.parametrize(
@@ -129,15 +171,18 @@ def test_two_processes_share_one_port(finished_run: Path, phantoms: Path) -> Non
         (["--host", "a.name.that.may.be.anything"], "no token is set"),
         (["--token-file", "nowhere"], "cannot be read"),
         (["--host", "0.0.0.0", "--token-file", "short"], "at least 16"),
+        (["--host", "0.0.0.0", "--token-file", "words"], "one word of ASCII"),
         (["--model", "nowhere"], "is not a folder"),
     ],
 )
 def test_refusals_before_it_listens(finished_run: Path, tmp_path: Path, options: list[str], said: str) -> None:
     (tmp_path / "short").write_text("secret\n")
+    (tmp_path / "words").write_text("secret words that are long enough\n")
     command = [sys.executable, "-m", "neurodense", "serve", "--port", "0", "--model", str(finished_run / "model")]
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 2
     assert said in result.stderr
+    assert "secret" not in result.stderr
     assert "Traceback" not in result.stderr
 
 

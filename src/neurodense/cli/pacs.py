@@ -60,13 +60,14 @@ def pacs(
     from neurodense.serving import pacs as serving
     from neurodense.serving.dicom_results import need_highdicom
     from neurodense.serving.dicomweb import Archive, checked_uid
+    from neurodense.serving.token import read_token
 
     if token_file is not None and user is not None:
         raise click.UsageError("--token-file and --user exclude each other.")
     need_highdicom()
     chosen = str(Slices.parse(slices))
     checked_uid(study, "--study")
-    token = None if token_file is None else _token(token_file)
+    token = None if token_file is None else read_token(token_file)
     login = None
     if user is not None:
         login = user, os.environ.get(_PASSWORD) or click.prompt("Password", hide_input=True, err=True)
@@ -83,13 +84,3 @@ def pacs(
             if form == "json":
                 click.echo(json.dumps({**results.answer.as_dict(), "stored": send}, ensure_ascii=False))
             screen.say("stored report and heat maps in the study" if send else "dry run: nothing was stored")
-
-
-def _token(path: Path) -> str:
-    from neurodense.errors import PacsError
-
-    with path.open(encoding="utf-8", errors="replace") as file:
-        token = file.readline(1 << 14).strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise PacsError(f"{path} holds no token: its first line must be one word of ASCII characters.")
-    return token

@@ -10,7 +10,8 @@ holds it. Why this score: `docs/uncertainty.md`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -51,13 +52,20 @@ class Rejection:
 
     def scores(self, features: Floats) -> NDArray[np.float64]:
         """Scores of features (N, D): float64 (N,), at least 0; 1 is the limit."""
-        squares = []
-        for mean in self.means:
-            off = (features - mean).astype(np.float64)
-            along = off @ self.directions
-            across = (off**2).sum(axis=1) - (along**2).sum(axis=1)
-            squares.append((along**2 / self.variances).sum(axis=1) + across.clip(0) / self.rest)
+        wide = features.astype(np.float64)
+        directions, means, means_along = self._wide
+        all_along, squares = wide @ directions, []
+        for mean, mean_along in zip(means, means_along, strict=True):
+            off, along = wide - mean, (all_along - mean_along) ** 2
+            across = np.einsum("nd,nd->n", off, off) - along.sum(axis=1)
+            squares.append((along / self.variances).sum(axis=1) + across.clip(0) / self.rest)
         return np.asarray(np.sqrt(np.min(squares, axis=0)) / self.limit)
+
+    @cached_property
+    def _wide(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Directions (D, R), means (classes, D) and means along the directions (classes, R), made once: float64."""
+        directions, means = self.directions.astype(np.float64), self.means.astype(np.float64)
+        return directions, means, means @ directions
 
     def coordinates(self, features: Floats) -> Floats:
         """Features (N, D) along the widest directions, each scaled to its spread: float32 (N, R)."""
@@ -72,7 +80,9 @@ class Rejection:
         from safetensors.numpy import save
 
         with atomic.replacing(path) as temporary:
-            temporary.write_bytes(save({name: np.ascontiguousarray(value) for name, value in vars(self).items()}))
+            temporary.write_bytes(
+                save({one.name: np.ascontiguousarray(getattr(self, one.name)) for one in fields(self)})
+            )
 
     @classmethod
     def load(cls, path: Path) -> Rejection:

@@ -1,8 +1,8 @@
 """Runs of the engine that requests share: whatever waits is run together, and no request waits for another's end.
 
 A free stream of the engine takes up to `batch` slices from the requests in turn, so that a picture that comes behind a
-volume of 150 slices waits for one batch of it and not for all. A stream that finds fewer than a batch waits for more,
-but no longer than the latency budget.
+volume of 150 slices waits for one batch of it and not for all. A stream that finds fewer than a batch waits for more
+where more is being read, but no longer than the latency budget.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Batcher:
         batch: Slices of a run, at most.
         wait_s: The latency budget.
         observe: Told of each run: slices and seconds.
+        coming: Whether more is being read, so that waiting for it may pay.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Batcher:
         batch: int,
         wait_s: float,
         observe: Callable[[int, float], None] = lambda slices, seconds: None,
+        coming: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._run, self._batch, self._wait_s, self._observe = run, batch, wait_s, observe
+        self._run, self._batch, self._wait_s, self._observe, self._coming = run, batch, wait_s, observe, coming
         self._jobs: deque[_Job] = deque()
         self._some = threading.Condition()
         self._closed = False
@@ -124,7 +126,7 @@ class Batcher:
                     self._some.wait()
                     continue
                 left = self._jobs[0].since + self._wait_s - time.monotonic()
-                if self._closed or left <= 0 or self._count() >= self._batch:
+                if self._closed or left <= 0 or self._count() >= self._batch or not self._coming():
                     parts = self._parts()
                     if self._jobs:
                         self._some.notify()  # for the next free stream

@@ -16,7 +16,8 @@ class Limits:
         requests: That are read, wait or are answered at once; one more is turned away.
         idle_s: Longest wait for the next bytes of a body.
         answer_s: Longest time from the last byte of a request to its answer.
-        batch_wait_s: How long a picture may wait for others to be run with, while a stream of the engine is free.
+        batch_wait_s: How long a picture may wait for others that are being read, to be run with them, while a stream of
+            the engine is free.
         name_length: Characters of a file's name.
     """
 

@@ -1,11 +1,21 @@
-"""Figures of a running service, in the text format of Prometheus."""
+"""Figures of a running service, in the text format of Prometheus.
+
+Several processes of one service keep theirs in a folder that they share, as prometheus_client's multiprocess mode has
+it, so that whichever answers speaks for all. That mode is on where FOLDER is set before prometheus_client is imported.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable of prometheus_client: where processes keep what they count."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -24,6 +34,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._shared = FOLDER in os.environ
         self.requests = Counter(
             "neurodense_requests_total", "Answered requests.", ("route", "status"), registry=registry
         )
@@ -44,10 +56,25 @@ class Metrics:
         )
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when somebody asks."""
-        Gauge(f"neurodense_{name}", text, registry=self._registry).set_function(value)
+        """A gauge: the sum of what all processes have now."""
+        gauge = Gauge(f"neurodense_{name}", text, registry=self._registry, multiprocess_mode="livesum")
+        self._gauges.append((gauge, value))
+
+    def changed(self) -> None:
+        """Show the others what the gauges of this process are."""
+        if self._shared:
+            self._read()
 
     def text(self, accept: str) -> tuple[bytes, str]:
-        """All figures, and their media type, in the version that `accept` prefers."""
+        """All figures of all processes, and their media type, in the version that `accept` prefers."""
+        self._read()
+        registry = self._registry
+        if self._shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         encode, kind = choose_encoder(accept)
-        return encode(self._registry), kind
+        return encode(registry), kind
+
+    def _read(self) -> None:
+        for gauge, value in self._gauges:
+            gauge.set(value())

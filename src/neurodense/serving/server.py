@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -14,6 +16,7 @@ from typing import Any
 
 import h11
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
@@ -22,11 +25,13 @@ from neurodense.inference.predictor import MANY, Predictor
 from neurodense.inference.threads import usable_cores
 from neurodense.serving.app import build
 from neurodense.serving.limits import Limits
+from neurodense.serving.metrics import FOLDER
 from neurodense.serving.problems import Problem
 from neurodense.serving.service import Service
 from neurodense.serving.shield import LOOPBACK, Shield
+from neurodense.serving.token import read_token
 
-_TOKEN_LENGTH = 16
+_TOKEN_LENGTH = 16  # of our own; an archive's may be as short as its maker had it
 _BACKLOG = 2048
 _WORKER_S = 60  # a process that does not answer its parent for so long is replaced; loading a model takes seconds
 
@@ -84,7 +89,7 @@ def serve(
         DataError: The host needs a token, the token file is unfit, or the address cannot be listened on.
         ModelError: The folder is no model folder.
     """
-    token = None if token_file is None else read_token(token_file)
+    token = None if token_file is None else read_token(token_file, least=_TOKEN_LENGTH)
     local = is_loopback(host)
     if not local and token is None and not insecure:
         raise DataError(
@@ -122,7 +127,9 @@ def serve(
         if workers == 1:
             uvicorn.Server(config).run(sockets=[place])
         else:
-            Multiprocess(config, [place]).run()
+            with tempfile.TemporaryDirectory(prefix="neurodense-metrics-") as folder:
+                os.environ[FOLDER] = folder  # the processes that are started find it there
+                Workers(config, [place]).run()
 
 
 def is_loopback(host: str) -> bool:
@@ -135,24 +142,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def read_token(path: Path) -> str:
-    """The first line of a file.
+class Workers(Multiprocess):
+    """The processes; of one that died, what it had at once does not count any more."""
 
-    Raises:
-        DataError: It cannot be read, or holds no token that is long enough.
-    """
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
-        raise DataError(f"The token file {path} cannot be read: {reason}.") from None
-    token = lines[0].strip() if lines else ""
-    if len(token) < _TOKEN_LENGTH or not token.isprintable():
-        raise DataError(
-            f"The token in {path} has {len(token)} characters; at least {_TOKEN_LENGTH} are needed.",
-            f"python -c 'import secrets; print(secrets.token_urlsafe())' > {path}",
-        )
-    return token
+    def keep_subprocess_alive(self) -> None:
+        """Start others in place of those that died."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid, os.environ[FOLDER])
 
 
 class Protocol(H11Protocol):

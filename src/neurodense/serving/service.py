@@ -74,10 +74,11 @@ class Service:
         self.predictor, self.limits, self.metrics = predictor, limits, Metrics()
         self.stopping = False
         self._held = Held(limits.held_bytes)
-        self._requests, self._slice_s = 0, 0.05
+        self._requests, self._reading, self._slice_s = 0, 0, 0.05
         self._batcher = Batcher(
-            predictor.outputs, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe
-        )
+            predictor.outputs, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe,
+            lambda: self._reading > 0,
+        )  # fmt: skip
         self._readers = ThreadPoolExecutor(min(_READERS, usable_cores() + 1), "read")
         self._volume_reader = ThreadPoolExecutor(1, "read volume")
         self._pictures, self._volumes = asyncio.Semaphore(_PICTURES), asyncio.Semaphore(_VOLUMES)
@@ -98,11 +99,13 @@ class Service:
             seconds = math.ceil(self._slice_s * max(self._batcher.waiting, self._requests))
             raise busy(f"{self._requests} requests are being answered, as many as there may be.", min(seconds, 60) or 1)
         self._requests += 1
+        self.metrics.changed()
         try:
             with Share(self._held) as share:
                 yield share
         finally:
             self._requests -= 1
+            self.metrics.changed()
 
     async def answers(
         self, files: list[MemoryFile], slices: Slices, share: Share, keep: Callable[[Scan], object] | None = None
@@ -162,7 +165,11 @@ class Service:
             return replace(loaded, scans=()), tuple(map(keep, loaded.scans))
 
         async with places, self._pictures if small else self._volumes:
-            got = await self._on(self._readers if small else self._volume_reader, read)
+            self._reading += small  # a volume takes too long to be waited for
+            try:
+                got = await self._on(self._readers if small else self._volume_reader, read)
+            finally:
+                self._reading -= small
             if isinstance(got, Failure):
                 return got
             loaded, kept = got
