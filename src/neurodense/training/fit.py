@@ -21,9 +21,10 @@ from neurodense.errors import RunError
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.screen import Screen, duration
 from neurodense.training import checkpoint as checkpoints
+from neurodense.training import processes
 from neurodense.training.activations import Activations, shared_cuts
 from neurodense.training.augment import generator_of
-from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, view_of_epoch
+from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, shares, view_of_epoch
 from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.journal import Journal
@@ -59,7 +60,7 @@ class Setting:
 
 
 class Fit:
-    """Trains a network by a recipe."""
+    """Trains a network by a recipe; without a journal, as one of several processes of which another one writes."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Fit:
         recipe: Recipe,
         setting: Setting,
         activations: Activations | None,
-        journal: Journal,
+        journal: Journal | None,
         screen: Screen,
         after_checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
@@ -94,7 +95,7 @@ class Fit:
     def _mend_best(self, start: Checkpoint) -> None:
         """Write the best weights if a kill came between the two checkpoints of an epoch that was the best."""
         best, path = start.position.best, self.setting.folder / "best.safetensors"
-        if best is None or best[2] != start.position.total_epoch:
+        if self.journal is None or best is None or best[2] != start.position.total_epoch:
             return
         if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
             checkpoints.save(path, Checkpoint(start.position, {**start.network, **start.ema}))
@@ -122,6 +123,7 @@ class Fit:
         )
         source = self._source(index, stage)
         suffix = self.network.between(stage.cut, len(STEPS))
+        trained_together = processes.parallel(suffix)
         ema = MovingAverage(moving_tensors(self.network, parameters), stage.ema) if stage.ema else None
         if ema is not None:
             for name, tensor in averaged.items():
@@ -135,7 +137,7 @@ class Fit:
         for epoch in range(self.position.epoch, stage.epochs):
             started = time.monotonic()
             training_mode(self.network, stage.trainable, still=stage.batch_norm == "still")
-            train_loss, view = self._epoch(index, stage, epoch, source, suffix, optimizer, scaler, ema)
+            train_loss, view = self._epoch(index, stage, epoch, source, trained_together, optimizer, scaler, ema)
             self.network.eval()
             with ema.applied() if ema is not None else nullcontext():
                 metrics = self._validate(source, suffix)
@@ -148,18 +150,19 @@ class Fit:
                 epoch=0 if last else epoch + 1,
                 total_epoch=self.position.total_epoch,
                 best=self.position.best,
-                log_bytes=self.journal.flush(),
+                log_bytes=0 if self.journal is None else self.journal.flush(),
                 loss_scale=scaler.get_scale() if scaler.is_enabled() else self.position.loss_scale,
             )
             state = checkpoints.optimizer_tensors(optimizer, names)
             running = ema.shadow if ema is not None and not last else {}
-            here = Checkpoint(self.position, self.network.state_dict(), state, running)
-            checkpoints.save(self.setting.folder / "last.safetensors", here)
-            if is_best:
-                best = Checkpoint(self.position, {**here.network, **running})
-                checkpoints.save(self.setting.folder / "best.safetensors", best)
-            self.after_checkpoint()
-        if self.activations is not None and self._is_private(index):
+            if self.journal is not None:
+                here = Checkpoint(self.position, self.network.state_dict(), state, running)
+                checkpoints.save(self.setting.folder / "last.safetensors", here)
+                if is_best:
+                    best = Checkpoint(self.position, {**here.network, **running})
+                    checkpoints.save(self.setting.folder / "best.safetensors", best)
+                self.after_checkpoint()
+        if self.journal is not None and self.activations is not None and self._is_private(index):
             self.activations.drop(stage.cut)
         return state
 
@@ -190,7 +193,7 @@ class Fit:
         stage: Stage,
         epoch: int,
         source: Source,
-        suffix: nn.Sequential,
+        suffix: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         ema: MovingAverage | None,
@@ -205,20 +208,21 @@ class Fit:
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:
-            for number, (x, targets) in enumerate(source.batches(order, view)):
+            for number, (x, targets) in enumerate(shares(source, order, view)):
                 done = epoch * len(order) + number
                 rate = learning_rate(stage, done / (stage.epochs * len(order)))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 torch.manual_seed(generator_of(setting.seed, "dropout", index, epoch, number).initial_seed())
                 loss = loss_of(suffix, x, targets, setting.seed, index, epoch, number)
-                value = loss.item()
+                value = processes.total(loss).item()
                 if not math.isfinite(value):
                     raise RunError(
                         f"The loss is {value} at stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1}.",
                         "Lower the stage's learning_rate, or train in --precision fp32.",
                     )
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                # The gradients of several processes are averaged, and theirs are to be added.
+                scaler.scale(loss * processes.size()).backward()  # type: ignore[no-untyped-call]
                 scaler.step(optimizer)
                 scaler.update()
                 optimizer.zero_grad(set_to_none=True)
@@ -226,7 +230,8 @@ class Fit:
                     ema.update(done + 1)
                 total += value * len(targets)
                 seen += len(targets)
-                self.journal.batch(total_epoch * len(order) + number + 1, stage.name, total_epoch + 1, value, rate)
+                if self.journal is not None:
+                    self.journal.batch(total_epoch * len(order) + number + 1, stage.name, total_epoch + 1, value, rate)
                 bar.advance(1, f"loss {total / seen:.4f}")
                 if not self.screen.live and (number + 1) % _SAY_EVERY == 0:
                     self.screen.say(f"  {title}, batch {number + 1}/{len(order)}: loss {value:.4f}")
@@ -238,9 +243,10 @@ class Fit:
         order = [list(range(k, min(k + size, last))) for k in range(first, last, size)]
         logits, truth = [], []
         with torch.no_grad():
-            for x, targets in source.batches(order, 0):
+            for x, targets in shares(source, order, 0):
                 with self.setting.arithmetic.autocast():
-                    logits.append(suffix(x).double().cpu() if x.device.type != "mps" else suffix(x).cpu().double())
+                    own = suffix(x).double().cpu() if x.device.type != "mps" else suffix(x).cpu().double()
+                logits.append(processes.gather(own, len(targets)))
                 truth.append(targets.cpu())
         scores = torch.cat(logits)
         if not scores.isfinite().all():
@@ -260,19 +266,18 @@ class Fit:
         best, is_best = self.position.best, False
         if best is None or (macro, -metrics.loss) > best[:2]:
             best, is_best = (macro, -metrics.loss, number), True
-        self.journal.epoch(
-            number * self.steps_an_epoch,
-            {
-                "stage": stage.name,
-                "epoch": number,
-                "train_loss": train_loss,
-                "validation_loss": metrics.loss,
-                "validation_accuracy": metrics.accuracy,
-                "validation_macro_f1": macro,
-                "seconds": seconds,
-                "view": view,
-            },
-        )
+        event = {
+            "stage": stage.name,
+            "epoch": number,
+            "train_loss": train_loss,
+            "validation_loss": metrics.loss,
+            "validation_accuracy": metrics.accuracy,
+            "validation_macro_f1": macro,
+            "seconds": seconds,
+            "view": view,
+        }
+        if self.journal is not None:
+            self.journal.epoch(number * self.steps_an_epoch, event)
         left = seconds * (stage.epochs - epoch - 1)
         self.screen.say(
             f"epoch {number}/{self.recipe.epochs} ({stage.name}): train loss {train_loss:.4f}, "

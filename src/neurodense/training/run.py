@@ -28,9 +28,10 @@ from neurodense.errors import RunError
 from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
+from neurodense.training import processes
 from neurodense.training.cache import default_cache
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.execute import execute, mirroring, seed_everything
+from neurodense.training.execute import execute, led, mirroring, seed_everything
 from neurodense.training.folds import run_folds
 from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, restore
 from neurodense.training.network import Network, new_network
@@ -42,6 +43,7 @@ from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.weights import load_weights, read_weights
 
 
+@led
 def train(
     data: str | Path,
     out: str | Path,
@@ -139,7 +141,7 @@ def train(
             device=device,
             precision=precision,
             cache=_cache_folder(cache),
-            workers=max(0, min(8, usable_cores() - 1)) if workers is None else workers,
+            workers=max(0, min(8, usable_cores() // processes.on_this_machine() - 1)) if workers is None else workers,
             mirror=absolute(mirror) if mirror else None,
             recipe=steps.model_dump(mode="json"),
             groups_from=groups_from,
@@ -168,6 +170,7 @@ def _begin(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
     sheet.save(run)
 
 
+@led
 def resume(
     run: str | Path,
     *,
