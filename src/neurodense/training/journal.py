@@ -1,8 +1,9 @@
 """What happened, as it happened: log.jsonl (one JSON object a line) and TensorBoard event files.
 
-Events in log.jsonl: `start` and `resume` (time, epoch, arithmetic, threads, processes, versions), `batch` (stage, epoch,
-step, loss, learning_rate), `epoch` (stage, epoch, train_loss, validation_loss, validation_accuracy,
-validation_macro_f1, seconds, view) and `trained` (time). `epoch` counts from 1 over the whole run; `time` is in seconds since 1970, UTC.
+Events in log.jsonl: `start` and `resume` (time, epoch, arithmetic, threads, processes, versions), `batch` (stage,
+epoch, step, loss, learning_rate), `epoch` (stage, epoch, train_loss, validation_loss, validation_accuracy,
+validation_macro_f1, seconds, view) and `trained` (time). `epoch` counts from 1 over the whole run; `time` is in
+seconds since 1970, UTC.
 """
 
 from __future__ import annotations

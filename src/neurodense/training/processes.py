@@ -7,6 +7,7 @@ gloo where a tensor is in main memory and over NCCL where it is on a GPU, and ev
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -26,17 +27,22 @@ from neurodense.errors import RunError
 from neurodense.training.precision import Arithmetic
 
 _PATIENCE = timedelta(days=1)  # the others wait while the first reads images, waits for a cache and makes the report
+_jobs = itertools.count()
 _GRACE_S = 1.0  # torchrun ends everybody when one has ended: until then, who has something to say has said it
 
 
 def size() -> int:
     """The number of processes."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if _joined() else 1
 
 
 def first() -> bool:
     """True in the one process that decides, writes and speaks."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+    return not _joined() or distributed.get_rank() == 0
+
+
+def _joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def on_this_machine() -> int:
@@ -122,10 +128,13 @@ def joined(run: Path) -> Iterator[None]:
         RunError: Another process has died, or all were told to end.
         SystemExit: Another process has failed before, and said why.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or distributed.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ or _joined():
         yield
         return
-    store, rank, count = next(distributed.rendezvous("env://"))
+    from torch.distributed.rendezvous import rendezvous  # not every build of torch has it
+
+    root, rank, count = next(rendezvous("env://"))
+    store = distributed.PrefixStore(f"neurodense/{next(_jobs)}", root)  # a script may train more than once
     there = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if there else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
@@ -167,9 +176,9 @@ def _ignore_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _is_first_to_fail(store: distributed.Store) -> bool:
+def _is_first_to_fail(store: Any) -> bool:
     try:
-        return bool(store.add("neurodense/failed", 1) == 1)
+        return bool(store.add("failed", 1) == 1)
     except RuntimeError:  # torchrun itself is gone
         return first()
 

@@ -58,12 +58,14 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         if len(x):  # the statistics are taken in float32 whatever x is, as those that run are; here they do not move
             moving = self.running_mean.clone(), self.running_var.clone()
             mean, variance = torch.batch_norm_update_stats(x.detach(), *moving, 0.0)
         own = torch.cat([mean, variance, mean.new_tensor([x.numel() // x.shape[1]])])
-        means, variances, counts = processes.gather(own[None], processes.size()).split([len(mean), len(mean), 1], 1)
+        every = processes.gather(own[None], processes.size())
+        means, variances, counts = every[:, : len(mean)], every[:, len(mean) : -1], every[:, -1:]
         count = counts.sum()
         mean = (counts * means).sum(0) / count
         variance = (counts * (variances + (means - mean) ** 2)).sum(0) / count
