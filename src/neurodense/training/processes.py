@@ -134,7 +134,8 @@ def joined(run: Path) -> Iterator[None]:
     from torch.distributed.rendezvous import rendezvous  # not every build of torch has it
 
     root, rank, count = next(rendezvous("env://"))
-    store = distributed.PrefixStore(f"neurodense/{next(_jobs)}", root)  # a script may train more than once
+    # A script may train more than once, and no process should take an address of the time before for one of now.
+    store = distributed.PrefixStore(f"neurodense/{next(_jobs)}", root)  # type: ignore[attr-defined]
     there = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if there else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
