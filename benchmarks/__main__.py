@@ -103,6 +103,21 @@ def folds_command(data: Path, images: int, folds: int, name: str, precision: Any
     cross_validation.measure(data, images, folds, name, precision, rounds, out)
 
 
+@main.command("processes")
+@click.argument("data", type=_PATH)
+@click.option("--images", default=400, help="Images taken from DATA, the same share of each class.")
+@click.option("--processes", "count", default=2, type=click.IntRange(min=2), help="Processes, and threads of the one.")
+@click.option("--recipe", default="demo")
+@click.option("--precision", default="fp32", type=click.Choice(["auto", "fp32", "bf16"]))
+@click.option("--rounds", default=3, help="Rounds in which the two take turns.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/processes.json"))
+def processes_command(**options: Any) -> None:
+    """N processes of one thread each against one process of N threads, on a CPU."""
+    from benchmarks import processes
+
+    processes.measure(**options)
+
+
 @main.command("offsource")
 @click.argument("data", type=_PATH)
 @click.argument("split", type=_PATH)

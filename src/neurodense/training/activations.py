@@ -23,6 +23,7 @@ from torch import Tensor
 from neurodense.errors import RunError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
+from neurodense.training import processes
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
@@ -90,12 +91,28 @@ class Activations:
             cuts: Indices in STEPS; one pass over the images serves them all.
             images: The data set.
             wanted: (index in `images`, view) pairs. A cut at the pixels keeps view 0 only: its views cost nothing.
-            batch: Images a forward pass.
+            batch: Images a forward pass; each process runs its share of the images.
             workers: Processes that decode.
 
         Raises:
             RunError: The disk has too little room.
         """
+        with ExitStack() as locks:
+            stores = self._to_fill(cuts, images, wanted, locks) if processes.first() else {}
+            pairs = [
+                (i, v)
+                for i, v in sorted(set(wanted), key=lambda pair: (pair[1] > 0, *pair))
+                if any(store.missing([self._row(images, i, v if cut else 0)]) for cut, store in stores.items())
+            ]
+            pairs, lacking = processes.told([pairs, list(stores)])
+            if pairs:
+                self._pass(pairs, images, lacking, stores, batch, workers)
+                processes.told(None)  # nobody reads before the first process has written everything
+
+    def _to_fill(
+        self, cuts: Sequence[int], images: ImageRecords, wanted: Sequence[tuple[int, int]], locks: ExitStack
+    ) -> dict[int, RowStore]:
+        """The stores that lack a wanted row, locked."""
         stores = {cut: self.store(cut) for cut in sorted(set(cuts))}
         needs = {cut: {self._row(images, i, v if cut else 0) for i, v in wanted} for cut in stores}
         missing = {cut: set(store.missing(needs[cut])) for cut, store in stores.items()}
@@ -103,21 +120,12 @@ class Activations:
         for cut in stores:
             if cut not in missing:
                 self.screen.say(f"activations before {STEPS[cut]}: all {len(needs[cut]):,} rows are in the cache")
-        if not missing:
-            return
-        self._check_room(sum(len(names) * stores[cut].row_bytes for cut, names in missing.items()), missing)
-        with ExitStack() as locks:
-            for cut in missing:  # always in the same order, so that two runs cannot wait for each other
-                self._lock(stores[cut], locks)
-                stores[cut].refresh()
-            missing = {cut: set(stores[cut].missing(names)) for cut, names in missing.items()}  # another run was here
-            pairs = [
-                (i, v)
-                for i, v in sorted(set(wanted), key=lambda pair: (pair[1] > 0, *pair))
-                if any(self._row(images, i, v if cut else 0) in names for cut, names in missing.items())
-            ]
-            if pairs:
-                self._pass(pairs, images, {cut: stores[cut] for cut in missing}, batch, workers)
+        if missing:
+            self._check_room(sum(len(names) * stores[cut].row_bytes for cut, names in missing.items()), missing)
+        for cut in missing:  # always in the same order, so that two runs cannot wait for each other
+            self._lock(stores[cut], locks)
+            stores[cut].refresh()  # another run was here
+        return {cut: stores[cut] for cut in missing}
 
     def _lock(self, store: RowStore, locks: ExitStack) -> None:
         lock = store.lock()
@@ -133,31 +141,40 @@ class Activations:
         shutil.rmtree(self.store(cut).folder, ignore_errors=True)
 
     def _pass(
-        self, pairs: list[tuple[int, int]], images: ImageRecords, stores: dict[int, RowStore], batch: int, workers: int
+        self,
+        pairs: Sequence[tuple[int, int]],
+        images: ImageRecords,
+        cuts: Sequence[int],
+        stores: dict[int, RowStore],
+        batch: int,
+        workers: int,
     ) -> None:
-        """Run the prefix over (image, view) pairs; at each cut append the rows that its store lacks."""
-        indices = [index for index, _ in pairs]
-        order = [indices[k : k + batch] for k in range(0, len(indices), batch)]
-        device, first = self.arithmetic.device, 0
+        """Run the prefix over (image, view) pairs; at each cut append the rows that its store lacks.
+
+        The first process has the stores, and appends what all have made; elsewhere `stores` is empty.
+        """
+        most, device = batch * processes.size(), self.arithmetic.device
+        chunks = [pairs[k : k + most] for k in range(0, len(pairs), most)]
+        own = [chunk[processes.share(len(chunk))] for chunk in chunks]
+        order = [[index for index, _ in some or chunk[:1]] for some, chunk in zip(own, chunks, strict=True)]
         # Rows are written, down to the disk, while the next batch is computed.
         with self.screen.bar("frozen layers, once", len(pairs), "images") as bar, ThreadPoolExecutor(1) as writer:
             written: Future[None] | None = None
-            for pixels, _ in image_batches(images, order, workers):
-                now = pairs[first : first + len(pixels)]
-                first += len(pixels)
-                pixels = pixels.to(device)
-                x = self._views(pixels, images, now)
+            for chunk, some, (read, _) in zip(chunks, own, image_batches(images, order, workers), strict=True):
+                pixels = read[: len(some)].to(device)
+                x = self._views(pixels, images, some)
                 done, made = 0, []
-                for cut, store in sorted(stores.items()):
+                for cut in cuts:
                     x = run_prefix(self.network, done, cut, x, self.arithmetic)
                     done = cut
-                    names = [self._row(images, i, v if cut else 0) for i, v in now]
                     # At the pixels, a row is the image itself: augmenting it again costs nothing.
-                    made.append((store, names, x if cut else pixels))
+                    rows = processes.gather(x if cut else pixels, len(chunk))
+                    if cut in stores:
+                        made.append((stores[cut], [self._row(images, i, v if cut else 0) for i, v in chunk], rows))
                 if written is not None:
                     written.result()
                 written = writer.submit(_append, made)
-                bar.advance(len(pixels))
+                bar.advance(len(chunk))
             if written is not None:
                 written.result()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from neurodense.training import processes
 from neurodense.training.activations import Activations, run_prefix
 from neurodense.training.augment import generator_of
 from neurodense.training.dataset import ImageRecords, image_batches
@@ -125,6 +126,15 @@ class PlainSource:
             x = self.views.make(pixels.to(device, non_blocking=True), self.images, indices, view)
             x = run_prefix(self.network, 0, self.cut, x, self.arithmetic)
             yield _laid_out(x), self.views.targets(self.images, indices, view).to(device, non_blocking=True)
+
+
+def shares(source: Source, order: Sequence[list[int]], view: int) -> Iterator[Batch]:
+    """Of each batch in `order`, this process's share of what enters the suffix, and the labels of the whole batch."""
+    own = [batch[processes.share(len(batch))] for batch in order]
+    # Of a batch with fewer images than processes some have none: these read one, and drop it.
+    read = [some or batch[:1] for some, batch in zip(own, order, strict=True)]
+    for batch, some, (x, targets) in zip(order, own, source.batches(read, view), strict=True):
+        yield x[: len(some)], processes.gather(targets[: len(some)], len(batch))
 
 
 def _laid_out(x: Tensor) -> Tensor:

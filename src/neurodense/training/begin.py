@@ -13,6 +13,7 @@ from neurodense.data.partial import Given, Partial, partial_folders
 from neurodense.data.split import Split, leaked
 from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
+from neurodense.training import processes
 from neurodense.training.cache import default_cache
 from neurodense.training.execute import seed_everything
 from neurodense.training.network import Network, new_network
@@ -138,7 +139,7 @@ def begin(order: Order, screen: Screen) -> Begun:
         device=order.device,
         precision=order.precision,
         cache=cache_folder(order.cache),
-        workers=max(0, min(8, usable_cores() - 1)) if order.workers is None else order.workers,
+        workers=_decoders() if order.workers is None else order.workers,
         mirror=None,
         recipe=order.recipe.model_dump(mode="json"),
         groups_from=groups_from,
@@ -149,6 +150,11 @@ def begin(order: Order, screen: Screen) -> Begun:
         partial=order.partial,
     )
     return Begun(sheet, splits, leaks, network)
+
+
+def _decoders() -> int:
+    """Processes that decode: the cores that are left of this process's share of the machine, at most 8."""
+    return max(0, min(8, usable_cores() // processes.on_this_machine() - 1))
 
 
 def cache_folder(cache: CacheOption) -> str | None:

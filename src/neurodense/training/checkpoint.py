@@ -74,6 +74,21 @@ def copy(path: Path, target: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
+def keep(folder: Path, here: Checkpoint, *, is_best: bool) -> None:
+    """Write an epoch's last.safetensors, and best.safetensors where it is the best so far."""
+    save(folder / "last.safetensors", here)
+    if is_best:
+        keep_best(folder, here)
+
+
+def keep_best(folder: Path, here: Checkpoint) -> None:
+    """Write best.safetensors, where `here` is what last.safetensors holds."""
+    if here.ema:
+        save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
+    else:  # both hold the same weights
+        copy(folder / "last.safetensors", folder / "best.safetensors")
+
+
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write a safetensors file, which whoever may read the folder's other files may read too."""
     path.write_bytes(serialised(tensors, metadata))  # `save_file` writes it for the owner alone

@@ -21,9 +21,10 @@ from neurodense.errors import Diverged
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.screen import Screen, duration
 from neurodense.training import checkpoint as checkpoints
+from neurodense.training import processes
 from neurodense.training.activations import Activations, shared_cuts
 from neurodense.training.augment import generator_of
-from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, view_of_epoch
+from neurodense.training.batches import CachedSource, PlainSource, Source, epoch_order, shares, view_of_epoch
 from neurodense.training.checkpoint import Checkpoint, Position
 from neurodense.training.dataset import ImageRecords
 from neurodense.training.journal import Log
@@ -59,7 +60,7 @@ class Setting:
 
 
 class Fit:
-    """Trains a network by a recipe."""
+    """Trains a network by a recipe, alone or as one of several processes."""
 
     def __init__(
         self,
@@ -98,14 +99,7 @@ class Fit:
             return
         path = folder / "best.safetensors"
         if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
-            self._keep_best(folder, Checkpoint(start.position, start.network, ema=start.ema))
-
-    def _keep_best(self, folder: Path, here: Checkpoint) -> None:
-        """Write best.safetensors, where `here` is what last.safetensors holds."""
-        if here.ema:
-            checkpoints.save(folder / "best.safetensors", Checkpoint(here.position, {**here.network, **here.ema}))
-        else:  # both hold the same weights
-            checkpoints.copy(folder / "last.safetensors", folder / "best.safetensors")
+            checkpoints.keep_best(folder, Checkpoint(start.position, start.network, ema=start.ema))
 
     def _stage(
         self,
@@ -130,6 +124,7 @@ class Fit:
         )
         source = self._source(index, stage)
         suffix = self.network.between(stage.cut, len(STEPS))
+        trained_together = processes.parallel(suffix)
         ema = MovingAverage(moving_tensors(self.network, parameters), stage.ema) if stage.ema else None
         if ema is not None:
             for name, tensor in averaged.items():
@@ -143,7 +138,7 @@ class Fit:
         for epoch in range(self.position.epoch, stage.epochs):
             started = time.monotonic()
             training_mode(self.network, stage.trainable, still=stage.batch_norm == "still")
-            train_loss, view = self._epoch(index, stage, epoch, source, suffix, optimizer, scaler, ema)
+            train_loss, view = self._epoch(index, stage, epoch, source, trained_together, optimizer, scaler, ema)
             self.network.eval()
             with ema.applied() if ema is not None else nullcontext():
                 metrics = self._validate(source, suffix)
@@ -161,18 +156,13 @@ class Fit:
             )
             state = checkpoints.optimizer_tensors(optimizer, names)
             running = ema.shadow if ema is not None and not last else {}
-            self._keep(Checkpoint(self.position, self.network.state_dict(), state, running), is_best=is_best)
+            if self.setting.folder is not None:
+                here = Checkpoint(self.position, self.network.state_dict(), state, running)
+                checkpoints.keep(self.setting.folder, here, is_best=is_best)
             self.after_checkpoint()
-        if self.activations is not None and self._is_private(index):
+        if processes.first() and self.activations is not None and self._is_private(index):
             self.activations.drop(stage.cut)
         return state
-
-    def _keep(self, here: Checkpoint, *, is_best: bool) -> None:
-        """Write an epoch's checkpoints."""
-        if (folder := self.setting.folder) is not None:
-            checkpoints.save(folder / "last.safetensors", here)
-            if is_best:
-                self._keep_best(folder, here)
 
     def abandon(self) -> None:
         """Delete the activations that no other run can use, of a training that nobody goes on with."""
@@ -212,7 +202,7 @@ class Fit:
         stage: Stage,
         epoch: int,
         source: Source,
-        suffix: nn.Sequential,
+        suffix: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         ema: MovingAverage | None,
@@ -227,20 +217,21 @@ class Fit:
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:
-            for number, (x, targets) in enumerate(source.batches(order, view)):
+            for number, (x, targets) in enumerate(shares(source, order, view)):
                 done = epoch * len(order) + number
                 rate = learning_rate(stage, done / (stage.epochs * len(order)))
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 torch.manual_seed(generator_of(setting.seed, "dropout", index, epoch, number).initial_seed())
                 loss = loss_of(suffix, x, targets, setting.seed, index, epoch, number)
-                value = loss.item()
+                value = processes.total(loss).item()
                 if not math.isfinite(value):
                     raise Diverged(
                         f"The loss is {value} at stage {stage.name!r}, epoch {epoch + 1}, batch {number + 1}.",
                         "Lower the stage's learning_rate, or train in --precision fp32.",
                     )
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                # The gradients of several processes are averaged, and theirs are to be added.
+                scaler.scale(loss * processes.size()).backward()  # type: ignore[no-untyped-call]
                 scaler.step(optimizer)
                 scaler.update()
                 optimizer.zero_grad(set_to_none=True)
@@ -260,9 +251,10 @@ class Fit:
         order = [list(range(k, min(k + size, last))) for k in range(first, last, size)]
         logits, truth = [], []
         with torch.no_grad():
-            for x, targets in source.batches(order, 0):
+            for x, targets in shares(source, order, 0):
                 with self.setting.arithmetic.autocast():
-                    logits.append(suffix(x).double().cpu() if x.device.type != "mps" else suffix(x).cpu().double())
+                    own = suffix(x).double().cpu() if x.device.type != "mps" else suffix(x).cpu().double()
+                logits.append(processes.gather(own, len(targets)))
                 truth.append(targets.cpu())
         scores = torch.cat(logits)
         if not scores.isfinite().all():
@@ -282,19 +274,17 @@ class Fit:
         best, is_best = self.position.best, False
         if best is None or (macro, -metrics.loss) > best[:2]:
             best, is_best = (macro, -metrics.loss, number), True
-        self.journal.epoch(
-            number * self.steps_an_epoch,
-            {
-                "stage": stage.name,
-                "epoch": number,
-                "train_loss": train_loss,
-                "validation_loss": metrics.loss,
-                "validation_accuracy": metrics.accuracy,
-                "validation_macro_f1": macro,
-                "seconds": seconds,
-                "view": view,
-            },
-        )
+        event = {
+            "stage": stage.name,
+            "epoch": number,
+            "train_loss": train_loss,
+            "validation_loss": metrics.loss,
+            "validation_accuracy": metrics.accuracy,
+            "validation_macro_f1": macro,
+            "seconds": seconds,
+            "view": view,
+        }
+        self.journal.epoch(number * self.steps_an_epoch, event)
         left = seconds * (stage.epochs - epoch - 1)
         self.screen.say(
             f"epoch {number}/{self.recipe.epochs} ({stage.name}): train loss {train_loss:.4f}, "

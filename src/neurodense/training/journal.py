@@ -1,8 +1,9 @@
 """What happened, as it happened: log.jsonl (one JSON object a line) and TensorBoard event files.
 
-Events in log.jsonl: `start` and `resume` (time, epoch, arithmetic, threads, versions), `batch` (stage, epoch, step,
-loss, learning_rate), `epoch` (stage, epoch, train_loss, validation_loss, validation_accuracy, validation_macro_f1,
-seconds, view) and `trained` (time). `epoch` counts from 1 over the whole run; `time` is in seconds since 1970, UTC.
+Events in log.jsonl: `start` and `resume` (time, epoch, arithmetic, threads, processes, versions), `batch` (stage,
+epoch, step, loss, learning_rate), `epoch` (stage, epoch, train_loss, validation_loss, validation_accuracy,
+validation_macro_f1, seconds, view) and `trained` (time). `epoch` counts from 1 over the whole run; `time` is in
+seconds since 1970, UTC.
 """
 
 from __future__ import annotations
@@ -26,6 +27,20 @@ class Log(Protocol):
 
     def flush(self) -> int:
         """Bring everything to disk; gives the length of log.jsonl, 0 where there is none."""
+
+
+class NoLog:
+    """The log of a process beside the one that writes."""
+
+    def batch(self, step: int, stage: str, epoch: int, loss: float, learning_rate: float) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def flush(self) -> int:
+        """Nothing is on disk."""
+        return 0
 
 
 class Journal:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from neurodense.training import processes
 from neurodense.training.augment import generator_of
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import Recipe, Stage
@@ -44,27 +45,33 @@ class Loss:
         classes = allowed.shape[1]
         self.allowed = torch.tensor(allowed, device=arithmetic.device) if len(allowed) > classes else None
         self.weights = None
+        # What each label weighs in a mean: the average over the classes that it may be.
+        self.worth = torch.ones(len(allowed), device=arithmetic.device)
         if recipe.class_weights == "balanced":  # N / (classes x n of the class), as scikit-learn has it
             known = [target for target in targets if target < classes]
             weights = len(known) / (classes * np.bincount(known, minlength=classes))
             self.weights = torch.tensor(weights, dtype=torch.float32, device=arithmetic.device)
+            worth = (allowed * weights).sum(1) / allowed.sum(1)
+            self.worth = torch.tensor(worth, dtype=torch.float32, device=arithmetic.device)
 
     def __call__(self, network: Callable[[Tensor], Tensor], x: Tensor, targets: Tensor, *key: str | int) -> Tensor:
-        """Mean loss over the batch.
+        """This process's part of the mean loss over the batch: the parts of all processes add up to it.
 
         Args:
-            network: From what enters the suffix to logits (N, classes).
-            x: What enters it.
-            targets: int64 (N,), rows of `allowed`.
+            network: From what enters the suffix to logits (n, classes).
+            x: What enters it, n of the batch's N images: this process's share, all of them where there is one process.
+            targets: int64 (N,), rows of `allowed`, of the whole batch.
             key: Seeds what is drawn: the same key, the same blend.
         """
         if not self.mixup:
             return self._of(self._logits(network, x), targets)
+        share_of_batch = processes.share(len(targets))
         generator = generator_of("mixup", *key)
         rng = np.random.default_rng(generator.initial_seed())
         share = float(rng.beta(self.mixup, self.mixup))
         partner = torch.randperm(len(targets), generator=generator).to(targets.device)
-        logits = self._logits(network, torch.lerp(x[partner], x, share))
+        others = processes.gather(x, len(targets))[partner[share_of_batch]]
+        logits = self._logits(network, torch.lerp(others, x, share))
         return share * self._of(logits, targets) + (1 - share) * self._of(logits, targets[partner])
 
     def _logits(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -72,9 +79,14 @@ class Loss:
             return network(x).float()
 
     def _of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        own = targets[processes.share(len(targets))]
+        if not len(own):  # fewer images than processes
+            return logits.sum()
         if self.allowed is None:
-            return functional.cross_entropy(logits, targets, weight=self.weights, label_smoothing=self.smoothing)
-        return partial_cross_entropy(logits, self.allowed[targets], self.weights, self.smoothing)
+            loss = functional.cross_entropy(logits, own, weight=self.weights, label_smoothing=self.smoothing)
+        else:
+            loss = partial_cross_entropy(logits, self.allowed[own], self.weights, self.smoothing)
+        return loss * (self.worth[own].sum() / self.worth[targets].sum())
 
 
 def partial_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:

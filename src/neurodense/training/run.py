@@ -27,7 +27,7 @@ from neurodense.screen import Screen
 from neurodense.training import checkpoint as checkpoints
 from neurodense.training.begin import begin, cache_folder, take_order
 from neurodense.training.checkpoint import Checkpoint, Position
-from neurodense.training.execute import execute, mirroring
+from neurodense.training.execute import execute, led, mirroring
 from neurodense.training.folds import run_folds
 from neurodense.training.mirror import absolute, open_mirror, reopen_mirror, restore
 from neurodense.training.mlflow_store import Tool, ask_to_track
@@ -40,6 +40,7 @@ from neurodense.training.sheet import RunSheet, read_sheet
 from neurodense.training.tracking import tracking
 
 
+@led
 def train(
     data: str | Path,
     out: str | Path,
@@ -136,6 +137,7 @@ def _write(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
     sheet.save(run)
 
 
+@led
 def resume(
     run: str | Path,
     *,
