@@ -20,7 +20,7 @@ from neurodense.screen import Screen
 from neurodense.training import execute, fit, mlflow_store, tracking
 from neurodense.training.journal import read_history
 from neurodense.training.mlflow_store import ask_to_track, key_of, new_client
-from neurodense.training.recipe import Recipe, parse_recipe
+from neurodense.training.recipe import Recipe
 from neurodense.training.run import resume, train
 from neurodense.training.sheet import RunSheet, Tracked, read_sheet
 from neurodense.versions import versions
@@ -51,11 +51,6 @@ class Ears(Screen):
         self.said.append(text)
 
     warn = say
-
-
-@pytest.fixture(scope="module")
-def head() -> Recipe:
-    return parse_recipe(HEAD, "test")
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +89,9 @@ def folder(store: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begin(phantoms: Path, head: Recipe, run: Path, **options: object) -> None:
+def begin(phantoms: Path, tiny: Recipe, run: Path, **options: object) -> None:
     train(
-        phantoms, run, recipe=head, groups=phantoms / "groups.csv", seed=3, precision="fp32", workers=0,
+        phantoms, run, recipe=tiny, groups=phantoms / "groups.csv", seed=3, precision="fp32", workers=0,
         cache=run.parent / "cache", track="mlflow", **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -107,27 +102,27 @@ def curve(uri: str, run_id: str, name: str = "validation_macro_f1") -> list[tupl
 
 
 def test_a_killed_run_goes_on_in_its_mlflow_run_and_all_of_it_arrives(
-    quick: None, phantoms: Path, head: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+    quick: None, phantoms: Path, tiny: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, real, calls = folder / "run", fit.Fit._log_epoch, []
 
     def interrupted(self: fit.Fit, *arguments: object) -> bool:
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return real(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(fit.Fit, "_log_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            begin(phantoms, head, run)
+            begin(phantoms, tiny, run)
     tracked = read_sheet(run).tracked
     assert tracked is not None
     assert tracked.uri == f"sqlite:///{folder / 'mlflow.db'}"
     assert tracked.run_id is not None
     client = new_client(tracked.uri)
     assert client.get_run(tracked.run_id).info.status == "KILLED"
-    assert [step for step, _ in curve(tracked.uri, tracked.run_id)] == [1, 2]
+    assert [step for step, _ in curve(tracked.uri, tracked.run_id)] == [1, 2, 3]
 
     monkeypatch.chdir(phantoms)  # the store's address does not depend on where one stands
     ears = Ears()
@@ -136,10 +131,10 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_all_of_it_arrives(
     assert done.info.status == "FINISHED"
     assert done.info.run_name == "run"
     assert curve(tracked.uri, tracked.run_id) == [(r["epoch"], r["validation_macro_f1"]) for r in read_history(run)]
-    assert len(read_history(run)) == 3
+    assert len(read_history(run)) == 4
     params = done.data.params
-    assert params["recipe.stage.0.learning_rate"] == "0.01"
-    assert params["recipe.stage.0.trainable"] == '["classifier"]'
+    assert params["recipe.stage.1.learning_rate"] == "0.0001"
+    assert params["recipe.stage.0.trainable"] == '["all"]'
     assert (params["seed"], params["split_by"], params["groups_from"]) == ("3", "group", "table")
     assert params["images.test.glioma"] == "2"
     assert params["weights_origin"].startswith("none")
@@ -167,7 +162,7 @@ def test_a_killed_run_goes_on_in_its_mlflow_run_and_all_of_it_arrives(
 
 
 def test_a_store_that_is_away_costs_one_warning_and_gets_everything_later(
-    quick: None, phantoms: Path, head: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+    quick: None, phantoms: Path, tiny: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, ears, asked, real = folder / "run", Ears(), [], tracking.new_client
 
@@ -177,7 +172,7 @@ def test_a_store_that_is_away_costs_one_warning_and_gets_everything_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking, "new_client", away)
-        begin(phantoms, head, run, screen=ears)
+        begin(phantoms, tiny, run, screen=ears)
     assert len(asked) == 3, "at the start, after the training and at the end"
     told = [line for line in ears.said if "MLflow" in line]
     assert told[0] == f"MLflow at sqlite:///{folder / 'mlflow.db'} is away (ConnectionError: nobody there)"
@@ -195,7 +190,7 @@ def test_a_store_that_is_away_costs_one_warning_and_gets_everything_later(
     assert tracked is not None
     assert tracked.run_id is not None
     assert tracked.whole
-    assert [step for step, _ in curve(tracked.uri, tracked.run_id)] == [1, 2, 3]
+    assert [step for step, _ in curve(tracked.uri, tracked.run_id)] == [1, 2, 3, 4]
     card = read_card(run / "model")
     assert card.tracked is not None
     assert card.tracked.run_id == tracked.run_id
@@ -211,13 +206,13 @@ def closed_port() -> Iterator[int]:
 
 
 def test_a_server_that_refuses_ends_nothing(
-    quick: None, phantoms: Path, head: Recipe, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    quick: None, phantoms: Path, tiny: Recipe, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit.Fit, "run", lambda self, start: None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     ears = Ears()
-    begin(phantoms, head, tmp_path / "run", screen=ears)
+    begin(phantoms, tiny, tmp_path / "run", screen=ears)
     assert read_sheet(tmp_path / "run").finished
     told = [line for line in ears.said if "MLflow" in line]
     assert len(told) == 2
