@@ -32,14 +32,14 @@ from neurodense.cli.options import PATH, training_options
 @click.option("--track", type=click.Choice(["mlflow"]), help="Copy the trials there as well.")
 @click.option("--tracking-uri", metavar="URI", help="MLFLOW_TRACKING_URI, else DIR/../mlflow.db, if left out.")
 def sweep(data: Path, out: Path, partial: tuple[str, ...], **options: Any) -> None:
-    r"""Look for better settings of a recipe on DATA, judged on the validation part; the test part stays unread.
+    """Look for better settings of a recipe on DATA, judged on the validation part; the test part stays unread.
 
     \b
     neurodense sweep DATA --out DIR --groups groups.csv
     neurodense sweep DATA --out DIR --groups groups.csv          (again: goes on, after a kill or Ctrl-C)
     neurodense sweep DATA --out DIR --recipe scratch --space mine.toml --trials 50 --timeout 480
     neurodense train DATA --out RUN --split DIR/split.csv --recipe DIR/best.toml
-    """
+    """  # noqa: D301  (a backspace is how click is told to keep lines)
     from neurodense.data.partial import parse_partial
     from neurodense.screen import Screen
     from neurodense.training import sweep as sweeps

@@ -50,7 +50,7 @@ def train(
     partial: tuple[str, ...],
     **options: Any,
 ) -> None:
-    r"""Train on DATA, one sub-folder a class, and measure the result on images kept apart.
+    """Train on DATA, one sub-folder a class, and measure the result on images kept apart.
 
     \b
     neurodense train DATA --out RUN --groups groups.csv
@@ -60,7 +60,7 @@ def train(
     neurodense train --resume RUN
     neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
     neurodense train --resume RUN --continue-epochs 3
-    """
+    """  # noqa: D301  (a backspace is how click is told to keep lines)
     if no_cache and cache is not None:
         raise click.UsageError("--cache and --no-cache exclude each other.")
     if resume is not None:
