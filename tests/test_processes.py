@@ -80,7 +80,7 @@ def start(*steps: dict[str, Any], count: int = 2) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,  # a busy machine takes its time to import torch three times
         start_new_session=True,  # Ctrl-C goes to a whole group of processes, and this one is not of it
     )
 
