@@ -150,7 +150,7 @@ class Workers(Multiprocess):
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
-            mark_process_dead(pid, os.environ[FOLDER])
+            mark_process_dead(pid, os.environ[FOLDER])  # type: ignore[no-untyped-call]
 
 
 class Protocol(H11Protocol):
