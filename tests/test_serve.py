@@ -176,13 +176,13 @@ def figure(line: http.client.HTTPConnection, name: str) -> float:
     ],
 )
 def test_refusals_before_it_listens(finished_run: Path, tmp_path: Path, options: list[str], said: str) -> None:
-    (tmp_path / "short").write_text("secret\n")
-    (tmp_path / "words").write_text("secret words that are long enough\n")
+    (tmp_path / "short").write_text("hunter\n")
+    (tmp_path / "words").write_text("hunter words that are long enough\n")
     command = [sys.executable, "-m", "neurodense", "serve", "--port", "0", "--model", str(finished_run / "model")]
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 2
     assert said in result.stderr
-    assert "secret" not in result.stderr
+    assert "hunter" not in result.stderr
     assert "Traceback" not in result.stderr
 
 
