@@ -49,8 +49,10 @@ def fit_rejection(features: NDArray[np.float32], truth: NDArray[np.int64], compo
 def fit_reach(
     rejection: Rejection, features: NDArray[np.float32], numbers: NDArray[np.float32], groups: NDArray[Any]
 ) -> Rejection:
-    """What counts as 1 of the distance and of the strangeness, so that each would reject as many: on the validation
-    part, the value that half of 1 - ACCEPTANCE of it is above, each group counting once. The limit makes it exact.
+    """Set what counts as 1 of the distance and of the strangeness, so that each would reject as many.
+
+    Of the validation part, each group counting once, half of 1 - ACCEPTANCE is above it. The limit, which is set
+    afterwards on the larger of both, is what keeps ACCEPTANCE.
     """
     assert rejection.appearance is not None
     _, where, sizes = np.unique(groups, return_inverse=True, return_counts=True)

@@ -1,9 +1,9 @@
 """Pictures that are no brain MRI, drawn from a seed, for `fit_appearance.py` to learn from (outlier exposure).
 
 Each family draws another thing that a brain MRI is not: shapes, strokes, writing, waves, mosaics, noise; and brain MRI
-that was taken apart: pieces in another order, phases at random, a head filled with something else, a tiny part of one, its
-outline, several on a page. No family draws what `benchmarks/probes.py` does, so that what is rejected there says
-something of pictures that were never drawn here. A picture is float64 (SIDE, SIDE), later cut to [0, 1].
+that was taken apart: pieces in another order, phases at random, a head filled with something else, a tiny part of one,
+its outline, several on a page. Nothing is taken from `benchmarks/probes.py`; which of its kinds are nearest to a family
+here is said in `docs/uncertainty.md`. A picture is float64 (SIDE, SIDE), later cut to [0, 1].
 """
 
 from __future__ import annotations

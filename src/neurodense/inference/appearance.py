@@ -1,7 +1,7 @@
 """What an image looks like, in numbers that a network trained to tell tumours apart has no use for, and drops.
 
-A pyramid of 2 x 2 Haar steps over the picture, 128 x 128 (Mallat, A Theory for Multiresolution Signal Decomposition, IEEE
-PAMI 11, 1989), says where it is bright, where it has how much detail of which size, and, over the whole, how often
+A pyramid of 2 x 2 Haar steps over the picture, 128 x 128 (Mallat, A Theory for Multiresolution Signal Decomposition,
+IEEE PAMI 11, 1989), says where it is bright, where it has how much detail of which size, and, over the whole, how often
 detail of each strength comes at each size and direction, as well as how often each grey does. Drawings, pages,
 photographs and scans differ in these; a linear rule on them, `Appearance`, tells one from the other.
 
@@ -56,8 +56,10 @@ class Appearance:
     offset: Floats
 
     def strangeness(self, numbers: Floats) -> NDArray[np.float64]:
-        """Of numbers (N, NUMBERS): float64 (N,), at least 0. It is the loss of logistic regression, ln(1 + e^x), of an
-        image taken for known: near 0 where the rule is sure that it is, and growing evenly where it is sure that not.
+        """Of numbers (N, NUMBERS): float64 (N,), at least 0.
+
+        It is the loss of logistic regression, ln(1 + e^x), of an image that is taken for known: near 0 where the rule
+        is sure that it is, and growing evenly where it is sure that it is not.
         """
         shown = ((numbers - self.centre) * self.scale).clip(-CLIP, CLIP)
         return np.asarray(np.logaddexp(0.0, shown.astype(np.float64) @ self.weights + self.offset))

@@ -61,7 +61,7 @@ class Rejection:
         return "mahalanobis" if self.appearance is None else "mahalanobis or appearance"
 
     def scores(self, features: Floats, pixels: Floats) -> NDArray[np.float64]:
-        """Scores of the graph's features (N, D) for its inputs (N, 1, S, S): float64 (N,), at least 0; 1 is the limit."""
+        """Scores of features (N, D) and the inputs (N, 1, S, S) they are of: float64 (N,), at least 0; 1 the limit."""
         numbers = None if self.appearance is None else describe(pictures(pixels))
         return self.scores_of(features, numbers)
 
