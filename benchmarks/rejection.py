@@ -5,8 +5,8 @@ groups count). A score is chosen by what it then rejects of half of the kinds of
 other half, and what it lets pass of the test part, is the report. Two ways of saying what is known are compared: the
 training part, and the validation part alone, where each image is scored by what the other four fifths give.
 
-These scores go by the graph's outputs. The model's own gate, as it was calibrated, which goes by what an image looks like
-as well, is reported apart.
+These scores go by the graph's outputs. The model's own gate, as it was calibrated, which goes by what an image looks
+like as well, is reported apart.
 
 Brain MRIs of other sources are no mistakes of a user, and how many of them are rejected is said apart.
 """
@@ -31,7 +31,8 @@ from neurodense.data.split_table import read_part
 from neurodense.evaluation.calibrate import FOLDS, Measured, outputs_of
 from neurodense.evaluation.fit_rejection import ACCEPTANCE
 from neurodense.evaluation.fit_sets import group_quantile
-from neurodense.inference.appearance import describe, pictures
+from neurodense.inference.appearance import describe as looks
+from neurodense.inference.appearance import pictures
 from neurodense.inference.pipeline import Input
 from neurodense.inference.predictor import Predictor
 from neurodense.inference.rejection import REJECTION, Rejection
@@ -127,7 +128,7 @@ def shown(predictor: Predictor, inputs: Iterable[Input]) -> Shown:
     return Shown(
         np.concatenate([outputs.logits for _, outputs in results]),
         np.concatenate([outputs.features for _, outputs in results]),
-        np.concatenate([describe(pictures(item.pixels)) for item, _ in results]),
+        np.concatenate([looks(pictures(item.pixels)) for item, _ in results]),
     )
 
 

@@ -1,9 +1,9 @@
 """The rule of `inference/appearance.py`: logistic regression, known images against drawn ones.
 
 Training against pictures that are surely none of the known kind is outlier exposure (Hendrycks, Mazeika, Dietterich,
-Deep Anomaly Detection with Outlier Exposure, ICLR 2019). Known images count as they are and once more as another scanner
-may have them, so that the rule asks whether an image is a brain MRI rather than whether it is of this collection.
-numpy only.
+Deep Anomaly Detection with Outlier Exposure, ICLR 2019). Known images count as they are and once more as another
+scanner may have them, so that the rule asks whether an image is a brain MRI rather than whether it is of this
+collection. numpy only.
 """
 
 from __future__ import annotations
