@@ -42,7 +42,7 @@ def draw_outliers(count: int, known: NDArray[np.floating], seed: int = 0) -> NDA
     rng, draws = np.random.default_rng(seed), list(FAMILIES.values())
 
     def one(rng: Rng) -> Picture:
-        return known[rng.integers(len(known))].astype(np.float64)
+        return np.asarray(known[rng.integers(len(known))], dtype=np.float64)
 
     return np.stack([_finished(draws[k % len(draws)](rng, one), rng) for k in range(count)])
 
@@ -64,10 +64,10 @@ def vary(image: NDArray[np.floating], rng: Rng) -> NDArray[np.float32]:
     if rng.random() < 0.5:
         where = 1 if rng.random() < 0.5 else out > 0.03  # some exports have air that is quite black
         out = out + rng.normal(size=out.shape) * rng.uniform(0, 0.03) * where
-    return out.clip(0, 1).astype(np.float32)
+    return np.asarray(out.clip(0, 1), dtype=np.float32)
 
 
-def blur(picture: Picture, sigma: float) -> Picture:
+def blur(picture: NDArray[np.floating], sigma: float) -> Picture:
     """By a Gaussian, sigma in pixels, as if the picture went on on its other side."""
     factor = np.exp(-2 * (np.pi * sigma * _FREQUENCY / SIDE) ** 2)
     return np.asarray(np.fft.ifft2(np.fft.fft2(picture) * factor).real)
@@ -171,7 +171,7 @@ def _writing(rng: Rng, _known: Known) -> Picture:
 
 
 def _noise(rng: Rng, _known: Known) -> Picture:
-    picture = _field(rng)
+    picture: NDArray[np.floating] = _field(rng)
     if rng.random() < 0.3:
         picture = (picture > np.quantile(picture, rng.uniform(0.1, 0.97))) * rng.uniform(0.3, 1)
     return np.asarray(picture * rng.uniform(0.2, 1) + (rng.uniform(0, 0.5) if rng.random() < 0.3 else 0))
