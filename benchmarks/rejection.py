@@ -5,6 +5,9 @@ groups count). A score is chosen by what it then rejects of half of the kinds of
 other half, and what it lets pass of the test part, is the report. Two ways of saying what is known are compared: the
 training part, and the validation part alone, where each image is scored by what the other four fifths give.
 
+These scores go by the graph's outputs. The model's own gate, as it was calibrated, which goes by what an image looks
+like as well, is reported apart.
+
 Brain MRIs of other sources are no mistakes of a user, and how many of them are rejected is said apart.
 """
 
@@ -28,8 +31,11 @@ from neurodense.data.split_table import read_part
 from neurodense.evaluation.calibrate import FOLDS, Measured, outputs_of
 from neurodense.evaluation.fit_rejection import ACCEPTANCE
 from neurodense.evaluation.fit_sets import group_quantile
+from neurodense.inference.appearance import describe as looks
+from neurodense.inference.appearance import pictures
 from neurodense.inference.pipeline import Input
 from neurodense.inference.predictor import Predictor
+from neurodense.inference.rejection import REJECTION, Rejection
 from neurodense.scans.study import Failure, find_studies
 from neurodense.screen import Screen
 
@@ -38,10 +44,11 @@ CHOSEN = "Mahalanobis, 128"
 
 @dataclass(frozen=True)
 class Shown:
-    """Outputs for images that have no label: logits (N, C) and features (N, 1024)."""
+    """Of images that have no label: logits (N, C), features (N, 1024), and what `appearance.describe` gives."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
+    numbers: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,13 @@ def measure(model: Path, data: Path, split: Path, shifted: Iterable[Path], out: 
         for part in ("train", "validation", "test")
     )
     with tempfile.TemporaryDirectory() as room:
-        halves = [{kind: shown(predictor, files) for kind, files in half.items()} for half in write_probes(Path(room))]
+        choosing, reporting = (
+            {kind: shown(predictor, files) for kind, files in half.items()} for half in write_probes(Path(room))
+        )
     others = {
         path.name if path.is_dir() else f"{path.parent.name}/{path.name}": shown(predictor, find_studies([path]))
         for path in shifted
     }
-    choosing, reporting = halves
     rated = [
         rate(name, fit, known, train, held, test, {**choosing, **reporting, **others})
         for known in ("training", "validation")
@@ -80,17 +88,11 @@ def measure(model: Path, data: Path, split: Path, shifted: Iterable[Path], out: 
     for one in rated:
         mean, area = (np.mean([values[kind] for kind in choosing]) for values in (one.rejected, one.auroc))
         print(f"{one.known:<12}{one.score:<28}{mean:>9.3f}{area:>8.3f}{one.validation_accepted[1]:>21.3f}")
-    chosen = next(one for one in rated if one.score == CHOSEN and one.known == "training")
-    of_images, of_groups = chosen.test_accepted
-    print(f"\n{CHOSEN}, known by the training part. Of the test part {of_images:.3f} of the images are accepted, "
-          f"{of_groups:.3f} where each group counts once.")  # fmt: skip
-    for head, kinds in (("chosen by", choosing), ("reported", reporting), ("brain MRI of other sources", others)):
-        rates = [chosen.rejected[kind] for kind in kinds]
-        print(f"\n{head:<30}{'images':>7}{'rejected':>10}{'AUROC':>8}")
-        for kind, images in kinds.items():
-            print(f"{kind:<30}{len(images.logits):>7}{chosen.rejected[kind]:>10.3f}{chosen.auroc[kind]:>8.3f}")
-        if rates:
-            print(f"{'mean of the kinds':<37}{np.mean(rates):>10.3f}")
+    halves = {"chosen by": choosing, "reported": reporting, "brain MRI of other sources": others}
+    show(next(one for one in rated if one.score == CHOSEN and one.known == "training"), halves)
+    if (folder := predictor.folder / REJECTION).exists():
+        rated.append(gate(Rejection.load(folder), held, test, {**choosing, **reporting, **others}))
+        show(rated[-1], halves)
     atomic.write_json(
         out,
         {
@@ -107,10 +109,41 @@ def measure(model: Path, data: Path, split: Path, shifted: Iterable[Path], out: 
     )
 
 
+def show(one: Rated, halves: dict[str, dict[str, Shown]]) -> None:
+    """Print what one score accepts of the test part and rejects of each kind."""
+    of_images, of_groups = one.test_accepted
+    print(f"\n{one.score}, {one.known}. Of the test part {of_images:.3f} of the images are accepted, "
+          f"{of_groups:.3f} where each group counts once.")  # fmt: skip
+    for head, kinds in halves.items():
+        print(f"\n{head:<30}{'images':>7}{'rejected':>10}{'AUROC':>8}")
+        for kind, images in kinds.items():
+            print(f"{kind:<30}{len(images.logits):>7}{one.rejected[kind]:>10.3f}{one.auroc[kind]:>8.3f}")
+        if kinds:
+            print(f"{'mean of the kinds':<37}{np.mean([one.rejected[kind] for kind in kinds]):>10.3f}")
+
+
 def shown(predictor: Predictor, inputs: Iterable[Input]) -> Shown:
     """Outputs for what can be read; of a volume, for the slices that show brain."""
-    results = [one[1] for one in predictor.run(inputs) if not isinstance(one, Failure)]
-    return Shown(*(np.concatenate([getattr(one, name) for one in results]) for name in ("logits", "features")))
+    results = [one for one in predictor.run(inputs) if not isinstance(one, Failure)]
+    return Shown(
+        np.concatenate([outputs.logits for _, outputs in results]),
+        np.concatenate([outputs.features for _, outputs in results]),
+        np.concatenate([looks(pictures(item.pixels)) for item, _ in results]),
+    )
+
+
+def gate(rejection: Rejection, held: Measured, test: Measured, sets: dict[str, Shown]) -> Rated:
+    """The model's own gate, as it was calibrated: its limit is a score of 1."""
+    inside, later = (rejection.scores_of(one.features, one.numbers) for one in (held, test))
+    values = {kind: rejection.scores_of(one.features, one.numbers) for kind, one in sets.items()}
+    return Rated(
+        rejection.name,
+        "as calibrated",
+        accepted(inside <= 1, held.groups),
+        accepted(later <= 1, test.groups),
+        {kind: float((of > 1).mean()) for kind, of in values.items()},
+        {kind: auroc(inside, of) for kind, of in values.items()},
+    )
 
 
 def rate(

@@ -45,7 +45,7 @@ def nearest(k: int) -> Fit:
 def mahalanobis(components: int) -> Fit:
     def fit(features: NDArray[np.float32], truth: NDArray[np.int64]) -> Score:
         rejection = fit_rejection(features, truth, components)
-        return lambda features, _: rejection.scores(features)
+        return lambda features, _: rejection.scores_of(features)
 
     return fit
 
@@ -55,7 +55,7 @@ def mahalanobis_normalised(components: int) -> Fit:
 
     def fit(features: NDArray[np.float32], truth: NDArray[np.int64]) -> Score:
         rejection = fit_rejection(_normalised(features).astype(np.float32), truth, components)
-        return lambda features, _: rejection.scores(_normalised(features).astype(np.float32))
+        return lambda features, _: rejection.scores_of(_normalised(features).astype(np.float32))
 
     return fit
 

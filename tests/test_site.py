@@ -21,8 +21,11 @@ from safetensors.numpy import save_file
 
 from benchmarks.site import served
 from neurodense.errors import DataError, EngineError, ModelError
+from neurodense.inference.appearance import NUMBERS, Appearance, describe
+from neurodense.inference.appearance import pictures as shown
 from neurodense.inference.card import read_card, write_card
 from neurodense.inference.predictor import Predictor
+from neurodense.inference.rejection import Rejection
 from neurodense.inference.scaling import calibrated
 from neurodense.scans.preprocess import Preprocess
 from neurodense.scans.read import read_scan
@@ -275,6 +278,36 @@ def test_the_preprocessing_is_that_of_python(modules: Any, rules: Preprocess) ->
         )
         assert np.array(found[0]) == pytest.approx(rules(scan).ravel(), abs=2e-6)
         assert tuple(found[1]) == rules.window(scan)
+
+
+@pytest.mark.parametrize("size", [128, 96])
+def test_an_image_looks_the_same_in_the_browser(modules: Any, tmp_path: Path, size: int) -> None:
+    rng = np.random.default_rng(4)
+    pixels = np.kron(rng.random((size // 8, size // 8)), np.ones((8, 8))) * rng.random((size, size))
+    pixels = (pixels * 255).round().astype(np.uint8) / np.float32(255)
+    numbers = describe(shown(pixels[np.newaxis, np.newaxis]))
+    parts = (rng.normal(-1, 1, NUMBERS), rng.uniform(0, 2, NUMBERS), rng.normal(0, 0.05, NUMBERS), rng.normal(size=1))
+    rule = Appearance(*(part.astype(np.float32) for part in parts))
+    rejection = Rejection(
+        means=np.zeros((1, 4), np.float32), directions=np.eye(4, 2, dtype=np.float32), rest=np.ones(1, np.float32),
+        variances=np.ones(2, np.float32), limit=np.full(1, 0.5, np.float32), reference=np.empty((0, 2), np.float32),
+        called=np.empty(0, np.int64), reach=np.array([1e6, 2], np.float32), appearance=rule,
+    )  # fmt: skip
+    rejection.save(tmp_path / "ood.safetensors")
+    got, score = modules.evaluate(
+        """async ([size, pixels]) => {
+            const { describe } = await import("./page/appearance.js");
+            const { Rejection } = await import("./page/rejection.js");
+            const rejection = new Rejection(await FILES[0].file.arrayBuffer());
+            const input = { size, pixels: Float32Array.from(pixels) };
+            return [describe(input), rejection.score(new Float32Array(4), input)];
+        }""".replace("FILES", given(tmp_path / "ood.safetensors")),
+        [size, pixels.ravel().tolist()],
+    )
+    np.testing.assert_allclose(got, numbers[0], atol=2e-3)
+    wanted = rejection.scores(np.zeros((1, 4), np.float32), pixels[np.newaxis, np.newaxis])[0]
+    assert score == pytest.approx(wanted, rel=1e-3)
+    assert wanted == pytest.approx(rule.strangeness(numbers)[0] / 2 / 0.5)
 
 
 def test_what_the_card_has_numbers_for_is_said(modules: Any, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 In this order, since each goes by the probabilities that the one before it left: the temperature, the thresholds of the
 operating points and of the sets, and the limit of rejection. What the model knows, against which an image is held, is
-what it was trained on: training images give the means and the covariance. The test part is never read.
+what it was trained on: training images give the means and the covariance, and are what the
+rule on appearances is to tell from drawings. The test part is never read.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 from neurodense.data.catalogue import Record
 from neurodense.data.folds import deal
 from neurodense.errors import DataError
-from neurodense.evaluation.fit_rejection import ACCEPTANCE, fit_rejection
+from neurodense.evaluation.fit_appearance import fit_appearance
+from neurodense.evaluation.fit_rejection import ACCEPTANCE, fit_reach, fit_rejection
 from neurodense.evaluation.fit_scaling import fit_temperature, fit_vector, proves_better
 from neurodense.evaluation.fit_sets import fit_sets, group_quantile, groups_needed
 from neurodense.evaluation.operating import choose_thresholds
 from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.reliability import quality
+from neurodense.inference.appearance import describe, pictures
 from neurodense.inference.card import Calibration, Card, OutOfDistribution, read_card, sha256_of, write_card
 from neurodense.inference.predictor import MANY, Predictor
 from neurodense.inference.rejection import REJECTION
@@ -39,12 +42,17 @@ KNOWN_IMAGES: Final = 4000
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The graph's outputs for N labelled images: float32 logits (N, C) and features (N, 1024), and their records."""
+    """The graph's outputs for N labelled images: float32 logits (N, C) and features (N, 1024), and their records.
+
+    What is seen without the graph: numbers, float32 (N, appearance.NUMBERS), and pictures, float16 (N, SIDE, SIDE).
+    """
 
     records: tuple[Record, ...]
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
     truth: NDArray[np.int64]
+    numbers: NDArray[np.float32]
+    pictures: NDArray[np.float16]
 
     @property
     def groups(self) -> NDArray[Any]:
@@ -96,8 +104,11 @@ def calibrate(
     thresholds = choose_thresholds(Predictions(card.classes, sources, held.truth, probabilities))
     sets = fit_sets(card.classes, held.truth, probabilities, held.groups, unit)
 
-    rejection = fit_rejection(known.features, known.truth)
-    limit = group_quantile(rejection.scores(held.features), held.groups, 1 - ACCEPTANCE)
+    rejection = replace(
+        fit_rejection(known.features, known.truth), appearance=fit_appearance(known.pictures, card.preprocess)
+    )
+    rejection = fit_reach(rejection, held.features, held.numbers, held.groups)
+    limit = group_quantile(rejection.scores_of(held.features, held.numbers), held.groups, 1 - ACCEPTANCE)
     files = {name: digest for name, digest in card.files.items() if name != REJECTION}
     described = None
     if limit is None:
@@ -130,7 +141,7 @@ def outputs_of(predictor: Predictor, root: Path, records: Sequence[Record], part
     Raises:
         DataError: Nothing is left.
     """
-    kept, logits, features = [], [], []
+    kept, logits, features, numbers, shown = [], [], [], [], []
     with screen.bar(f"calibrating: {part} part", len(records), "images") as bar:
         results = predictor.run([root / record.path for record in records])
         for record, result in zip(records, results, strict=True):
@@ -143,10 +154,14 @@ def outputs_of(predictor: Predictor, root: Path, records: Sequence[Record], part
                 kept.append(record)
                 logits.append(result[1].logits)
                 features.append(result[1].features)
+                picture = pictures(result[0].pixels)
+                numbers.append(describe(picture))
+                shown.append(picture.astype(np.float16))
     if not kept:
         raise DataError(f"None of the {len(records)} images of the {part} part can be read.")
     truth = np.array([predictor.card.classes.index(record.label) for record in kept])
-    return Measured(tuple(kept), np.concatenate(logits), np.concatenate(features), truth)
+    outputs = np.concatenate(logits), np.concatenate(features), truth, np.concatenate(numbers), np.concatenate(shown)
+    return Measured(tuple(kept), *outputs)
 
 
 def _compared(held: Measured, temperature: float, engine: str) -> Calibration:

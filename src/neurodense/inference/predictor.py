@@ -176,8 +176,9 @@ class Predictor:
                     "Explain the scans that read_study(path).scans gives, or: neurodense predict FILE --explain DIR",
                 )
             item = study.scans[0]
-        outputs = self.outputs(self.card.preprocess(item)[np.newaxis])
-        (said,) = self._named((item.source,), outputs.logits, self._scores(outputs))
+        pixels = self.card.preprocess(item)[np.newaxis]
+        outputs = self.outputs(pixels)
+        (said,) = self._named((item.source,), outputs.logits, self._scores(outputs, pixels))
         return self._explanation(item, outputs.activation_maps[0], said, label)
 
     def _explanation(
@@ -216,7 +217,7 @@ class Predictor:
 
     def answer(self, item: Loaded, outputs: Outputs) -> Prediction:
         """The answer from the outputs for the slices of one input."""
-        scores = self._scores(outputs)
+        scores = self._scores(outputs, item.pixels)
         slices = self._named(item.sources, outputs.logits, scores)
         middle = len(slices) // 2
         place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection else None
@@ -247,9 +248,9 @@ class Predictor:
         called = np.array([self.card.classes.index(one.named) for one in those])
         return shift(places, called, self._rejection.reference, self._rejection.called, grouped=groups is not None)
 
-    def _scores(self, outputs: Outputs) -> NDArray[np.float64] | None:
+    def _scores(self, outputs: Outputs, pixels: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """How unlike what the model knows each input is, (N,); 1 is the limit."""
-        return self._rejection.scores(outputs.features) if self._rejection else None
+        return self._rejection.scores(outputs.features, pixels) if self._rejection else None
 
     def _named(
         self, sources: Sequence[str], logits: NDArray[np.floating[Any]], scores: NDArray[np.float64] | None

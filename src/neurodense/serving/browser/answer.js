@@ -25,10 +25,10 @@ export function evidence(card, { values, rows, columns }) {
   return Object.fromEntries(card.classes.map((name, k) => [name, grid(maps[k])]));
 }
 
-// `outputs`: {source, logits, features} of each slice that was looked at. Of a study: by the mean of the logits, and the
+// `outputs`: {source, logits, features, input} of each slice that was looked at. Of a study: by the mean of the logits, and the
 // median of the scores, of two middle ones the smaller.
 export function answer(card, rejection, { source, notes, total }, outputs) {
-  const scores = outputs.map((one) => (rejection ? rejection.score(one.features) : null));
+  const scores = outputs.map((one) => (rejection ? rejection.score(one.features, one.input) : null));
   const slices = outputs.map((one, k) => named(card, one.source, one.logits, scores[k]));
   const noted = notes.length ? { notes } : {};
   if (total === 1) return { ...slices[0], source, ...noted };

@@ -1,5 +1,9 @@
 // How unlike the images that the model knows: the score of `inference/rejection.py`, from the same ood.safetensors.
 
+import { describe, strangeness } from "./appearance.js";
+
+const LOOKS = "appearance.";
+
 export class Rejection {
   #part; // name -> {shape, values}
 
@@ -11,9 +15,18 @@ export class Rejection {
       [name, { shape, values: new Float32Array(bytes.slice(8 + size + from, 8 + size + to)) }]));
   }
 
-  // At least 0; 1 is the limit.
-  score(features) {
-    const { means, directions, variances, rest, limit } = this.#part, [count, wide] = means.shape, long = variances.values.length;
+  // Of the graph's features for its input, {size, pixels}: at least 0; 1 is the limit.
+  score(features, input) {
+    const { limit, reach } = this.#part, distance = this.#distance(features);
+    const looks = Object.entries(this.#part).filter(([name]) => name.startsWith(LOOKS));
+    if (!looks.length) return distance / limit.values[0]; // calibrated before there was an appearance
+    const rule = Object.fromEntries(looks.map(([name, { values }]) => [name.slice(LOOKS.length), values]));
+    const [far, strange] = reach?.values ?? [1, 1];
+    return Math.max(distance / far, strangeness(rule, describe(input)) / strange) / limit.values[0];
+  }
+
+  #distance(features) {
+    const { means, directions, variances, rest } = this.#part, [count, wide] = means.shape, long = variances.values.length;
     let least = Infinity;
     for (let c = 0; c < count; c += 1) {
       const off = features.map((value, k) => value - means.values[c * wide + k]); // float32, as there
@@ -30,6 +43,6 @@ export class Rejection {
       });
       least = Math.min(least, square + Math.max(0, across) / rest.values[0]);
     }
-    return Math.sqrt(least) / limit.values[0];
+    return Math.sqrt(least);
   }
 }

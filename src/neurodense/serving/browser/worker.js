@@ -29,10 +29,10 @@ async function got(name) {
 }
 
 async function run({ card, session }, scan) {
-  const { size } = card.preprocess;
-  const input = new ort.Tensor("float32", preprocess(card.preprocess, scan), [1, 1, size, size]);
+  const { size } = card.preprocess, pixels = preprocess(card.preprocess, scan);
+  const input = new ort.Tensor("float32", pixels, [1, 1, size, size]);
   const { logits, activation_maps: maps, features } = await session.run({ [card.graph.input]: input });
-  return { logits: [...logits.data], maps: { values: maps.data, rows: maps.dims[2], columns: maps.dims[3] }, features: features.data };
+  return { logits: [...logits.data], maps: { values: maps.data, rows: maps.dims[2], columns: maps.dims[3] }, features: features.data, input: { size, pixels } };
 }
 
 async function explained(model, study, side) {
