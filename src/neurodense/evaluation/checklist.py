@@ -120,7 +120,7 @@ def _known(card: Card) -> dict[int, str]:
         19: f"Split by {data.split_by}, seed {data.seed}: {parts}. RUN/split.csv has each image with its sha256.",
         20: level,
         22: f"DenseNet121 (torchvision's), dropout {card.graph.dropout} before the classifier; input "
-        f"{card.graph.input} Outputs {', '.join(card.graph.outputs)}. model.onnx is the whole of it.",
+        f"`{card.graph.input}`, outputs {', '.join(f'`{name}`' for name in card.graph.outputs)}. In model.onnx.",
         23: ", ".join(f"{name} {version}" for name, version in card.versions.items()) + ".",
         24: f"{card.weights_origin}.",
         25: f"Recipe `{recipe['name']}`, in full in RUN/recipe.toml, in {card.arithmetic}. {stages}",
