@@ -104,16 +104,17 @@ def calibrate(
     thresholds = choose_thresholds(Predictions(card.classes, sources, held.truth, probabilities))
     sets = fit_sets(card.classes, held.truth, probabilities, held.groups, unit)
 
-    rejection = replace(
-        fit_rejection(known.features, known.truth), appearance=fit_appearance(known.pictures, card.preprocess)
-    )
-    rejection = fit_reach(rejection, held.features, held.numbers, held.groups)
-    limit = group_quantile(rejection.scores_of(held.features, held.numbers), held.groups, 1 - ACCEPTANCE)
     files = {name: digest for name, digest in card.files.items() if name != REJECTION}
     described = None
-    if limit is None:
+    if len(set(held.groups)) < groups_needed(1 - ACCEPTANCE):
         (folder / REJECTION).unlink(missing_ok=True)
     else:
+        rejection = replace(
+            fit_rejection(known.features, known.truth), appearance=fit_appearance(known.pictures, card.preprocess)
+        )
+        rejection = fit_reach(rejection, held.features, held.numbers, held.groups)
+        limit = group_quantile(rejection.scores_of(held.features, held.numbers), held.groups, 1 - ACCEPTANCE)
+        assert limit is not None
         drawn = one_of_each([one.group for one in held.records], sources)
         rejection = replace(
             rejection.scaled(limit),
