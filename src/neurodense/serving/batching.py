@@ -108,12 +108,12 @@ class Batcher:
                     with suppress(InvalidStateError):
                         part.job.future.set_exception(error)
                 continue
+            self._observe(sum(part.stop - part.start for part in parts), time.monotonic() - start)
             place = 0
             for part in parts:
                 count = part.stop - part.start
                 self._give(part, outputs.rows(place, place + count))
                 place += count
-            self._observe(place, time.monotonic() - start)
 
     def _take(self) -> list[_Part]:
         """The next run's slices; empty where all is done and the batcher closed."""
