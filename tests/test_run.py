@@ -81,6 +81,22 @@ def test_images_that_the_split_does_not_list_are_counted(
         train(phantoms, tmp_path / "two", recipe=tiny, split=cut)
 
 
+def test_sources_of_the_table_stay_with_the_run(phantoms: Path, tiny: Recipe, tmp_path: Path) -> None:
+    head, *rows = (phantoms / "groups.csv").read_text().splitlines()
+    table, run = tmp_path / "table.csv", tmp_path / "run"
+    sources = ["north" if k % 3 else "south" for k in range(len(rows))]
+    table.write_text(
+        "\n".join([f"{head},source", *(f"{row},{source}" for row, source in zip(rows, sources, strict=True))])
+    )
+    short = tiny.model_copy(update={"stage": (tiny.stage[0].model_copy(update={"epochs": 1}),)})
+    train(phantoms, run, recipe=short, groups=table, precision="fp32", workers=0, cache=tmp_path / "cache")
+    assert (run / "split.csv").read_text().splitlines()[0] == "path,label,group,part,sha256,source"
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert [one["name"] for one in metrics["by_source"]] == ["north", "south"]
+    assert sum(one["images"] for one in metrics["by_source"]) == metrics["n"]
+    assert "<h2>By source</h2>" in (run / "report" / "index.html").read_text()
+
+
 def test_a_resumed_run_is_about_the_same_files(no_fit: None, phantoms: Path, tiny: Recipe, tmp_path: Path) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(phantoms, data)

@@ -9,9 +9,13 @@ import csv
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from neurodense.data.catalogue import Catalogue
 from neurodense.errors import DataError
+
+SOURCE: Final = "source"
+"""Column of a table of groups, or of a split: the collection, scanner or hospital that an image is of."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
         DataError: The file is missing, not text, empty, or a line has another number of cells than the header.
     """
     return [row for _, row in numbered_rows(path)]
+
+
+def sources(table: str | Path | None) -> dict[str, str]:
+    """Path, `comparable` -> the collection, scanner or hospital, as a column `source` of a table with paths says."""
+    rows = [] if table is None else read_table(Path(table))
+    return {comparable(row["path"]): row[SOURCE].strip() for row in rows if row.get(SOURCE, "").strip()}
 
 
 def numbered_rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neurodense.atomic import replacing
 from neurodense.data.catalogue import PARTIAL, Catalogue, Record, in_order
-from neurodense.data.groups import comparable, numbered_rows
+from neurodense.data.groups import SOURCE, comparable, numbered_rows
 from neurodense.data.split import PARTS, VALIDATION_SHARE, Part, Split, carve
 from neurodense.errors import DataError
 
 
-def write_split(split: Split, path: str | Path) -> None:
-    """Write path,label,group,part,sha256, in the order of `catalogue.in_order`, whole or not at all.
+def write_split(split: Split, path: str | Path, source_of: Mapping[str, str] | None = None) -> None:
+    """Write path,label,group,part,sha256 in the order of `catalogue.in_order`, whole or not at all.
+
+    A column `source` follows where `source_of` has any, as `groups.sources` gives them.
 
     Images whose class is only partly known come last.
     """
@@ -22,9 +24,13 @@ def write_split(split: Split, path: str | Path) -> None:
     for parts in (split.parts, split.partial):
         part_of = {record: part for part, records in parts.items() for record in records}
         rows += [(r.path, r.label, r.group, part_of[r], r.sha256) for r in in_order(part_of)]
+    columns: tuple[str, ...] = ("path", "label", "group", "part", "sha256")
+    if source_of:
+        columns = (*columns, SOURCE)
+        rows = [(*row, source_of.get(comparable(row[0]), "")) for row in rows]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("path", "label", "group", "part", "sha256"))
+        writer.writerow(columns)
         writer.writerows(rows)
 
 

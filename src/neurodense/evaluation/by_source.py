@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from neurodense.evaluation.intervals import intervals
 from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.predictions import Predictions
 from neurodense.evaluation.shares import Share
-
-COLUMN: Final = "source"
-"""Of the table of --groups, or of --split."""
 
 
 @dataclass(frozen=True)

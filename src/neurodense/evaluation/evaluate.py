@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from neurodense.data.catalogue import Catalogue, Record
-from neurodense.data.groups import apply_groups, comparable, read_groups, read_table
+from neurodense.data.groups import apply_groups, comparable, read_groups, sources
 from neurodense.data.label_map import LabelMap, as_named, read_map
 from neurodense.data.split import PARTS, Part
 from neurodense.data.split_table import read_part
 from neurodense.errors import DataError
 from neurodense.evaluation.bootstrap import Floats
-from neurodense.evaluation.by_source import COLUMN, OfSource, by_source
+from neurodense.evaluation.by_source import OfSource, by_source
 from neurodense.evaluation.certainty import Certainty, certainty
 from neurodense.evaluation.decision import DecisionCurve, decision_curve
 from neurodense.evaluation.drop import Drop, drops
@@ -215,22 +215,23 @@ def evaluate(
         left_out=left_out,
         seen=seen,
         inside=predictor.card.metrics if split is None else None,
-        source_of=_sources(groups or split, found.predictions),
+        source_of=named_sources(sources(groups or split), found.predictions),
     )
 
 
-def _sources(table: str | Path | None, predictions: Predictions) -> dict[str, str]:
-    """Path -> source, as a column of the table says; nothing where there is no such column."""
-    rows = [] if table is None else read_table(Path(table))
-    said = {comparable(row["path"]): row[COLUMN].strip() for row in rows if row.get(COLUMN, "").strip()}
+def named_sources(said: Mapping[str, str], predictions: Predictions) -> dict[str, str]:
+    """What `data.groups.sources` says of the paths that were predicted, under their own names."""
     return {path: said[name] for path in predictions.sources if (name := comparable(path)) in said}
 
 
-def evaluate_records(predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen) -> Evaluation:
-    """Measure a model on records whose paths are relative to `root`."""
+def evaluate_records(
+    predictor: Predictor, root: Path, records: Sequence[Record], screen: Screen, said: Mapping[str, str] | None = None
+) -> Evaluation:
+    """Measure a model on records whose paths are relative to `root`, of sources as `data.groups.sources` gives them."""
     classes = predictor.card.classes
     pairs = [(record, root / record.path) for record in records]
-    return _evaluate(predictor, as_named(classes), pairs, healthy_class(classes), Slices(), screen)
+    found = _evaluate(predictor, as_named(classes), pairs, healthy_class(classes), Slices(), screen)
+    return replace(found, source_of=named_sources(said or {}, found.predictions))
 
 
 def _evaluate(

@@ -14,6 +14,7 @@ import torch
 
 from neurodense import atomic
 from neurodense.data.catalogue import Catalogue
+from neurodense.data.groups import sources
 from neurodense.data.partial import Partial
 from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
@@ -95,8 +96,9 @@ def finish(
     if int8:
         _add_int8(staging, catalogue, split, screen)
     predictor = Predictor(staging, precision="fp32", streams=MANY)
+    known = sources(run / "split.csv")
     tested = split.parts["test"]  # empty for a model that is trained on all images
-    evaluation = evaluate_records(predictor, catalogue.root, tested, screen) if tested else None
+    evaluation = evaluate_records(predictor, catalogue.root, tested, screen, known) if tested else None
     metrics = {k: v for k, v in evaluation.as_dict().items() if k != "unreadable"} if evaluation else None
     calls = call_partial(predictor, sheet.partial, split.partial, screen)
     measured = f"{predictor.engine} {predictor.precision}" if evaluation else None

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from neurodense import atomic
+from neurodense.data.groups import sources
 from neurodense.evaluation.certainty import Certainty, read_certainty
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluate import Evaluation, named_sources
 from neurodense.evaluation.intervals import Intervals
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.mistakes import Mistake, draw_mistakes, worst
@@ -97,6 +98,7 @@ def _together(run: Path, sheet: RunSheet, names: Sequence[str], screen: Screen) 
         _failures(run, names),
         healthy=healthy_class(pooled.labels),
         certainty=_pooled_certainty(run, names, pooled),
+        source_of=named_sources(sources(run / names[0] / "split.csv"), pooled),  # a split lists all images
     )
     figures = compare(whole.metrics, whole.intervals, metrics)
     atomic.write_json(

@@ -15,10 +15,12 @@ With --folds K each fold is such a run, in RUN/fold-1 ..., and RUN itself holds 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from neurodense.data.groups import sources
 from neurodense.data.partial import Given, Partial, partial_folders
 from neurodense.data.split import Split
 from neurodense.data.split_table import write_split
@@ -117,10 +119,11 @@ def train(
     with locked(run):
         destination = open_mirror(run, absolute(mirror), screen) if mirror else None
         sheet, splits, leaks, network = begin(order, screen)
+        known = sources(order.table.source if order.table is not None else order.plan.split)
         sheet = replace(sheet, mirror=absolute(mirror) if mirror else None, tracked=tracked)
         for name, parts in splits.items():
             one = replace(sheet, mirror=None, leaked=leaks.get(name), folds=None, final=False) if folds else sheet
-            _write(run / name, one, parts, network)
+            _write(run / name, one, parts, network, known)
         if folds:
             sheet.save(run)
         with mirroring(run, sheet, destination, screen) as push:
@@ -129,9 +132,9 @@ def train(
             return execute(run, sheet, splits[""], push, screen)
 
 
-def _write(run: Path, sheet: RunSheet, split: Split, network: Network) -> None:
+def _write(run: Path, sheet: RunSheet, split: Split, network: Network, known: Mapping[str, str]) -> None:
     """Write what a run needs to go on; run.json last, since it says that the rest is there."""
-    write_split(split, run / "split.csv")
+    write_split(split, run / "split.csv", known)
     # The start is a checkpoint as well, so that a resumed run needs no weights file and no download.
     checkpoints.save(run / "checkpoints" / "last.safetensors", Checkpoint(Position(), network.state_dict()))
     sheet.save(run)
