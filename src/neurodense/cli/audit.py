@@ -24,13 +24,13 @@ from neurodense.cli.options import PATH
 )
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def audit(data: Path, form: str, **options: Any) -> None:
-    r"""Ask what would make a score on DATA too good, and which files need a person's eye.
+    """Ask what would make a score on DATA too good, and which files need a person's eye.
 
     \b
     neurodense audit DATA --out AUDIT
     neurodense train DATA --groups AUDIT/groups.csv --out RUN
     neurodense audit DATA --split RUN/split.csv --against TESTSET
-    """
+    """  # noqa: D301  (a backspace is how click is told to keep lines)
     from rich.console import Console
 
     from neurodense.data.audit.run import audit as look_through

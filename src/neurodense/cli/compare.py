@@ -33,14 +33,14 @@ def compare(
     form: str,
     **engine: Any,
 ) -> None:
-    r"""Is the second model better than the first on DATA, or is it chance?
+    """Is the second model better than the first on DATA, or is it chance?
 
     \b
     neurodense compare DATA --model A/model --model B/model --groups groups.csv
 
     Differences are the second less the first, with a 95% interval by a bootstrap over groups that draws the same groups
     for both. differences.csv in --out lists the images for which the models name different classes.
-    """
+    """  # noqa: D301  (a backspace is how click is told to keep lines)
     if len(models) != 2:
         raise click.UsageError(f"--model must be given twice, for two models. Got {len(models)}.")
 
