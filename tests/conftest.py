@@ -16,6 +16,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the bounds of these tests a
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait should not burn the core others need
 
 from neurodense.data.phantom import write_phantoms
+from neurodense.screen import Screen
 from neurodense.training.recipe import Recipe, parse_recipe
 
 TINY = """
@@ -81,6 +82,23 @@ def shared_data() -> Path:
     if not (folder / "brain-mri").is_dir():
         pytest.skip(f"real images are not at {folder}")
     return folder
+
+
+class Ears(Screen):
+    """A screen that remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    warn = say
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.said)
 
 
 def not_there(what: str) -> NoReturn:

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner
+from conftest import Ears
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -31,7 +32,6 @@ from neurodense.evaluation.predictions import Predictions, read_predictions
 from neurodense.evaluation.readme import model_readme
 from neurodense.inference.card import read_card
 from neurodense.inference.predictor import Predictor
-from neurodense.screen import Screen
 from neurodense.training import activations, execute, mirror
 from neurodense.training import run as runs
 from neurodense.training.caveats import caveats
@@ -55,23 +55,6 @@ trainable = ["classifier"]
 learning_rate = 1e-2
 epochs = 2
 """
-
-
-class Ears(Screen):
-    """A screen that remembers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = say
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.said)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner
+from conftest import Ears
 
 import neurodense
 from neurodense import atomic
@@ -60,19 +61,6 @@ epochs = 3
 """
 
 MAY_BE = ["glioma", "meningioma", "pituitary"]
-
-
-class Ears(Screen):
-    """A screen that remembers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = say
 
 
 @pytest.fixture(scope="module")

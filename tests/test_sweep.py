@@ -14,11 +14,11 @@ torch = pytest.importorskip("torch")
 optuna = pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 
 from click.testing import CliRunner
+from conftest import Ears
 
 from neurodense.cli import cli
 from neurodense.data.split import PARTS
 from neurodense.errors import Diverged, MissingExtra, RecipeError, RunError
-from neurodense.screen import Screen
 from neurodense.training import activations, fit, trials
 from neurodense.training import dataset as datasets
 from neurodense.training.recipe import Recipe, load_recipe, parse_recipe, recipe_names
@@ -42,23 +42,6 @@ SPACE = """
 dropout = { low = 0.0, high = 0.6 }
 stage.0.learning_rate = { low = 1e-4, high = 1e-1, log = true }
 """
-
-
-class Ears(Screen):
-    """A screen that remembers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = say
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.said)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ import pytest
 torch = pytest.importorskip("torch")
 mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
 
+from conftest import Ears
+
 from neurodense.errors import MissingExtra, RunError
 from neurodense.inference.card import read_card, write_card
-from neurodense.screen import Screen
 from neurodense.training import execute, fit, mlflow_store, tracking
 from neurodense.training.journal import read_history
 from neurodense.training.mlflow_store import ask_to_track, key_of, new_client
@@ -38,19 +39,6 @@ trainable = ["classifier"]
 learning_rate = 1e-2
 epochs = 3
 """
-
-
-class Ears(Screen):
-    """A screen that remembers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    warn = say
 
 
 @pytest.fixture(autouse=True)

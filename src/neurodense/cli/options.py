@@ -30,28 +30,55 @@ SLICES = click.option(
 
 
 def training_options(command: Command) -> Command:
-    """What a training is made of, in the words of `train`, for a command that trains many times."""
+    """What a training is made of: the options that `train` and `sweep` share."""
     for option in reversed(
         (
             click.option(
-                "--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="What is varied."
+                "--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="See `neurodense recipes`."
             ),
-            click.option("--weights", metavar="imagenet|brain|none|FILE", help="Starting weights."),
             click.option(
-                "--groups", type=PATH, metavar="CSV", help="path,group (or patient): groups stay in one part."
+                "--weights",
+                metavar="imagenet|brain|none|FILE",
+                help="Starting weights; what the recipe says if left out.",
             ),
-            click.option("--split", type=PATH, metavar="CSV", help="path,part: the parts to use."),
-            click.option("--split-by", type=click.Choice(["group", "image"]), help="As `neurodense train` has it."),
-            click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="The source that is the test part."),
-            click.option("--partial", multiple=True, metavar="FOLDER=CLASS,CLASS", help="Train on this folder too."),
-            click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1)),
+            click.option(
+                "--groups", type=PATH, metavar="CSV", help="path,group (or patient): whole groups stay in one part."
+            ),
+            click.option(
+                "--split",
+                type=PATH,
+                metavar="CSV",
+                help="path,part: the parts to use, such as RUN/split.csv.",
+            ),
+            click.option(
+                "--split-by",
+                type=click.Choice(["group", "image"]),
+                help="Image by image is how the notebook does it.",
+            ),
+            click.option(
+                "--leave-out",
+                metavar="COLUMN=VALUE|REGEX",
+                help="Test on one source, by a column of --groups or path.",
+            ),
+            click.option(
+                "--partial",
+                multiple=True,
+                metavar="FOLDER=CLASS,CLASS",
+                help="Train on this folder too: each of its images is of one of these classes. May be given several "
+                "times.",
+            ),
+            click.option(
+                "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random."
+            ),
             click.option(
                 "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"])
             ),
             click.option(
                 "--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"])
             ),
-            click.option("--cache", type=PATH, metavar="FOLDER", help="Activation cache, which the trials share."),
+            click.option(
+                "--cache", type=PATH, metavar="FOLDER", help="Activation cache; the user's cache folder if left out."
+            ),
             click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images."),
         )
     ):

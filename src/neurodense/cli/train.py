@@ -7,34 +7,16 @@ from typing import Any, Literal
 
 import click
 
-from neurodense.cli.options import PATH
+from neurodense.cli.options import PATH, training_options
 
 
 @click.command()
 @click.argument("data", required=False, type=PATH)
 @click.option("--out", type=PATH, metavar="RUN", help="Run folder to make.")
-@click.option("--recipe", default="finetune", show_default=True, metavar="NAME|FILE", help="See `neurodense recipes`.")
-@click.option(
-    "--weights", metavar="imagenet|brain|none|FILE", help="Starting weights; what the recipe says if left out."
-)
-@click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): whole groups stay in one part.")
-@click.option("--split", type=PATH, metavar="CSV", help="path,part: the parts to use, such as RUN/split.csv.")
-@click.option("--split-by", type=click.Choice(["group", "image"]), help="Image by image is how the notebook does it.")
+@training_options
 @click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
 @click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
-@click.option("--leave-out", metavar="COLUMN=VALUE|REGEX", help="Test on one source, by a column of --groups or path.")
-@click.option(
-    "--partial",
-    multiple=True,
-    metavar="FOLDER=CLASS,CLASS",
-    help="Train on this folder too: each of its images is of one of these classes. May be given several times.",
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random.")
-@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda", "mps"]))
-@click.option("--precision", default="auto", show_default=True, type=click.Choice(["auto", "fp32", "bf16", "fp16"]))
-@click.option("--cache", type=PATH, metavar="FOLDER", help="Activation cache; the user's cache folder if left out.")
 @click.option("--no-cache", is_flag=True, help="Run the frozen layers in every epoch, as the notebook does.")
-@click.option("--workers", type=click.IntRange(0, 64), help="Processes that decode images.")
 @click.option("--mirror", metavar="URL_ORPATH", help="Copy checkpoints and results there as they appear.")
 @click.option("--track", type=click.Choice(["mlflow"]), help="Copy curves, results and the model there as well.")
 @click.option("--tracking-uri", metavar="URI", help="MLFLOW_TRACKING_URI, else RUN/../mlflow.db, if left out.")
