@@ -1,8 +1,9 @@
 """How time, memory and disk grow with a folder: filling the cache and one head epoch, and predicting it.
 
 The folder holds changed copies of real images (turned, shifted, brighter or darker, compressed anew), no two the same.
-Each is worked on by a process of its own, whose peak memory is VmHWM. The last look at the numbers is a line through
-them: seconds an image should not depend on how many there are, and memory neither.
+Each is worked on by a process of its own, whose peak memory is VmHWM. The one that fills the cache of the largest
+folder is killed half-way and started again: rows that are there are not made twice. The last look at the numbers is a
+line through them: seconds an image should not depend on how many there are, and memory neither.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,16 +104,25 @@ def measure(data: Path, sizes: Sequence[int], size: int, out: Path) -> None:
         with tempfile.TemporaryDirectory() as room:
             folder = Path(room)
             write_copies(catalogue, count, folder / "data")
-            filled = _child(_FILL, folder / "data", folder, size)
-            disk = sum(path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file())
+            words = (folder / "data", folder, size)
+            killed = None
+            if rows and count == max(sizes):
+                last = rows[-1]["training"]
+                half = last["disk_bytes"] / last["images"] * count * 0.4
+                killed = _killed(folder / "cache", half, _FILL, *words)
+            filled = _child(_FILL, *words)
+            disk = _bytes(folder / "cache")
             shutil.rmtree(folder / "cache")
             predicted = _child(_PREDICT, folder / "data")
-        rows.append({"files": count, "training": {**filled, "disk_bytes": disk}, "predict": predicted})
+        rows.append(
+            {"files": count, "training": {**filled, "disk_bytes": disk, "killed": killed}, "predict": predicted}
+        )
         print(
             f"{count:>8,} files: reading {filled['reading_s']:.1f} s; "
             f"cache and head epoch {filled['fill_and_epoch_s']:.1f} s "
             f"({1000 * filled['fill_and_epoch_s'] / filled['images']:.1f} ms an image), {filled['peak_mib']:.0f} MiB, "
-            f"{disk / 1e6:.1f} MB on disk ({filled['announced']}); predict {predicted['seconds']:.1f} s "
+            f"{_again(killed)}{disk / 1e6:.1f} MB on disk ({filled['announced']}); "
+            f"predict {predicted['seconds']:.1f} s "
             f"({1000 * predicted['seconds'] / count:.1f} ms an image), {predicted['peak_mib']:.0f} MiB",
             flush=True,
         )
@@ -133,6 +144,29 @@ def write_copies(catalogue: Catalogue, count: int, folder: Path) -> None:
         target = folder / record.label / f"{number:06d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         bright.save(target, quality=int(rng.integers(80, 96)))
+
+
+def _killed(cache: Path, enough: float, code: str, *words: object) -> dict[str, float]:
+    """Start a child and kill it when the cache holds `enough` bytes; how long it ran, and what it left."""
+    start = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.DEVNULL)
+    while child.poll() is None and _bytes(cache) < enough:
+        time.sleep(0.2)
+    if child.poll() is not None:
+        raise RuntimeError("the child ended before it could be killed")
+    child.kill()
+    child.wait()
+    return {"seconds": time.perf_counter() - start, "disk_bytes": _bytes(cache)}
+
+
+def _again(killed: dict[str, float] | None) -> str:
+    if killed is None:
+        return ""
+    return f"after a kill at {killed['seconds']:.1f} s that left {killed['disk_bytes'] / 1e6:.1f} MB; "
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _child(code: str, *words: object) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_evaluate_repeats_the_runs_own_figures(
 @pytest.mark.parametrize("name", ["predict", "evaluate"])
 def test_no_training_library_is_needed(finished_run: Path, phantoms: Path, name: str) -> None:
     """With every library of the `train` extra out of reach, predicting and evaluating go on."""
-    absent = ["torch", "torchvision", "sklearn", "onnx", "onnxscript", "fsspec", "filelock", "tensorboard", "tomli_w",
+    absent = ["torch", "torchvision", "sklearn", "onnx", "fsspec", "filelock", "tensorboard", "tomli_w",
               "matplotlib", "jinja2"]  # fmt: skip
     words = ["neurodense", name, str(phantoms), "--model", str(finished_run / "model"), "--format", "json"]
     code = (

@@ -26,9 +26,7 @@ from neurodense.cli.train import train
 from neurodense.errors import MissingExtra, NeurodenseError
 
 _EXTRA_OF = {
-    **dict.fromkeys(
-        ("torch", "torchvision", "onnx", "onnxscript", "fsspec", "filelock", "tomli_w", "tensorboard"), "train"
-    ),
+    **dict.fromkeys(("torch", "torchvision", "onnx", "fsspec", "filelock", "tomli_w", "tensorboard"), "train"),
     **dict.fromkeys(("fastapi", "h11", "multipart", "prometheus_client", "uvicorn"), "serve"),
 }
 """Module that only some commands need -> the extra that brings it."""

@@ -41,8 +41,7 @@ def load_openvino(
     graph: Path, outputs: Sequence[str], precision: str, threads: int, streams: int, kept: Path | None = None
 ) -> Run:
     """See `engine.load`."""
-    core = the_core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and not has_bf16():
         raise EngineError("This CPU has no bf16 instructions.", "--precision fp32, or int8 where the model has it")
     settings = {
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
@@ -57,7 +56,7 @@ def load_openvino(
         if os.access(kept, os.W_OK):  # a home that cannot be written to costs time, not the answer
             settings["CACHE_DIR"] = str(kept)
     try:
-        compiled = core.compile_model(str(graph), "CPU", settings)
+        compiled = the_core().compile_model(str(graph), "CPU", settings)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1]
         raise ModelError(f"{graph} cannot be loaded: {first}", "Export or copy the model folder again.") from error
@@ -74,6 +73,11 @@ def load_openvino(
             idle.put(request)
 
     return run
+
+
+def has_bf16() -> bool:
+    """True on a CPU that OpenVINO runs in bfloat16 on: AMX or AVX512-BF16."""
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def the_core() -> Any:

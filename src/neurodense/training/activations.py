@@ -1,8 +1,8 @@
 """The frozen prefix of a stage is a pure function of the image, so it runs once for each image.
 
 What it gives is kept in a `RowStore` that is named by everything it depends on: the prefix's weights, the
-preprocessing, the cut, the device and precision. Rows are named by file hash and view. So another run from the same
-weights on the same images, with another split, head or fold, finds its rows there, and a new image costs one row.
+preprocessing, the cut, the device, precision and engine. Rows are named by file hash and view. So another run from the
+same weights on the same images, with another split, head or fold, finds its rows there, and a new image costs one row.
 One pass over the images serves the cuts of all coming stages whose prefix does not change before they start.
 """
 
@@ -23,10 +23,11 @@ from torch import Tensor
 from neurodense.errors import RunError
 from neurodense.scans.preprocess import Preprocess
 from neurodense.screen import Screen
-from neurodense.training import processes
+from neurodense.training import prefix, processes
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
+from neurodense.training.prefix import prefix_of, run_prefix
 from neurodense.training.recipe import STEPS, Stage
 from neurodense.training.store import RowStore
 from neurodense.training.views import Views
@@ -65,17 +66,22 @@ class Activations:
 
     def store(self, cut: int) -> RowStore:
         """The store of what steps before `cut` give."""
+        return RowStore(self.cache / self._key(cut), *self._row_kind(cut))
+
+    def _row_kind(self, cut: int) -> tuple[torch.Size, torch.dtype]:
+        """Shape and dtype of a row: those that torch gives."""
         if cut not in self._shapes:
             size, device = self.preprocess.size, self.arithmetic.device
             probe = run_prefix(self.network, 0, cut, torch.zeros(1, 1, size, size, device=device), self.arithmetic)
             self._shapes[cut] = probe.shape[1:], probe.dtype
-        return RowStore(self.cache / self._key(cut), *self._shapes[cut])
+        return self._shapes[cut]
 
     def _key(self, cut: int) -> str:
         digest = hashlib.sha256()
         about = {"version": _VERSION, "cut": STEPS[cut], "preprocess": self.preprocess.model_dump()}
         if cut:
             about["arithmetic"] = str(self.arithmetic)
+            about["engine"] = prefix.engine_of(self.network, self.arithmetic)
         digest.update(json.dumps(about, sort_keys=True).encode())
         for name, tensor in self.network.between(0, cut).state_dict().items():
             digest.update(name.encode())
@@ -156,19 +162,24 @@ class Activations:
         most, device = batch * processes.size(), self.arithmetic.device
         chunks = [pairs[k : k + most] for k in range(0, len(pairs), most)]
         own = [chunk[processes.share(len(chunk))] for chunk in chunks]
-        order = [[index for index, _ in some or chunk[:1]] for some, chunk in zip(own, chunks, strict=True)]
+        # Of a batch with fewer images than processes some have none: these read one, and drop it.
+        read = [some or chunk[:1] for some, chunk in zip(own, chunks, strict=True)]
+        order = [[index for index, _ in some] for some in read]
         # Rows are written, down to the disk, while the next batch is computed.
-        with self.screen.bar("frozen layers, once", len(pairs), "images") as bar, ThreadPoolExecutor(1) as writer:
+        with (
+            self.screen.bar("frozen layers, once", len(pairs), "images") as bar,
+            ThreadPoolExecutor(1) as writer,
+            prefix_of(self.network, cuts, self.preprocess.size, self.arithmetic) as run,
+        ):
             written: Future[None] | None = None
-            for chunk, some, (read, _) in zip(chunks, own, image_batches(images, order, workers), strict=True):
-                pixels = read[: len(some)].to(device)
-                x = self._views(pixels, images, some)
-                done, made = 0, []
+            batches = zip(chunks, own, read, image_batches(images, order, workers), strict=True)
+            for chunk, some, there, (pixels, _) in batches:
+                pixels, made = pixels.to(device), []
+                found = run(self._views(pixels, images, there))
                 for cut in cuts:
-                    x = run_prefix(self.network, done, cut, x, self.arithmetic)
-                    done = cut
                     # At the pixels, a row is the image itself: augmenting it again costs nothing.
-                    rows = processes.gather(x if cut else pixels, len(chunk))
+                    x = found[cut] if cut else pixels
+                    rows = processes.gather(x[: len(some)].to(self._row_kind(cut)[1]), len(chunk))
                     if cut in stores:
                         made.append((stores[cut], [self._row(images, i, v if cut else 0) for i, v in chunk], rows))
                 if written is not None:
@@ -208,15 +219,6 @@ def _append(made: Sequence[tuple[RowStore, list[str], Tensor]]) -> None:
         chosen = [k for k, name in enumerate(names) if name in lacking and name not in names[:k]]
         if chosen:
             store.append([names[k] for k in chosen], rows[chosen])
-
-
-def run_prefix(network: Network, start: int, stop: int, x: Tensor, arithmetic: Arithmetic) -> Tensor:
-    """Run steps start..stop-1 without gradients, in eval mode: a prefix is frozen, its running statistics too."""
-    if start == stop:
-        return x
-    with torch.no_grad(), arithmetic.autocast():
-        result: Tensor = network.between(start, stop).eval()(x)
-    return result
 
 
 def shared_cuts(stages: Sequence[Stage], first: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Batches for the suffix: rows of the frozen prefix, from the cache or made on the spot, with the same numbers."""
+"""Batches for the suffix: rows of the frozen prefix, from the cache or made on the spot."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from neurodense.training import processes
-from neurodense.training.activations import Activations, run_prefix
+from neurodense.training.activations import Activations
 from neurodense.training.augment import generator_of
 from neurodense.training.dataset import ImageRecords, image_batches
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
+from neurodense.training.prefix import run_prefix
 from neurodense.training.recipe import Balance
 from neurodense.training.store import RowStore
 from neurodense.training.views import Views

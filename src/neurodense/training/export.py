@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from neurodense import atomic
 from neurodense.training.checkpoint import write_tensors
+from neurodense.training.graph import arrays, densenet_graph, folded
 from neurodense.training.network import Network
-
-_OPSET = 18
-
-
-class _Explained(nn.Module):
-    """The network as the graph has it: three outputs."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network.explain(pixels)
 
 
 def export(network: Network, size: int, folder: Path) -> None:
@@ -38,36 +21,10 @@ def export(network: Network, size: int, folder: Path) -> None:
 def export_graph(network: Network, size: int, path: Path) -> None:
     """Write the graph: pixels (N, 1, size, size) -> logits, activation_maps, features; N is free.
 
-    The network must be in eval mode, on the CPU, in float32.
+    Norms are folded into the convolutions before them.
     """
-    trace(network, size, optimize=True).save(str(path), external_data=False)
-
-
-def trace(network: Network, size: int, *, optimize: bool) -> Any:
-    """The graph as `torch.onnx` has it; optimised, norms are folded into the convolutions before them."""
-    example = torch.zeros(2, 1, size, size)
-    noisy = logging.getLogger("torch.onnx")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # the exporter warns of its own internals
-            program = torch.onnx.export(
-                _Explained(network).eval(),
-                (example,),
-                input_names=["pixels"],
-                output_names=["logits", "activation_maps", "features"],
-                opset_version=_OPSET,
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("images", min=1, max=65536)},),
-                optimize=optimize,
-                verbose=False,
-            )
-    finally:
-        noisy.setLevel(level)
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    return program
+    with atomic.replacing(path) as target:
+        target.write_bytes(folded(densenet_graph(arrays(network), size)).SerializeToString())
 
 
 def export_weights(network: Network, path: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from neurodense import atomic
-from neurodense.training.export import export_weights, trace
+from neurodense.training.export import export_weights
+from neurodense.training.graph import arrays, densenet_graph, folded
 from neurodense.training.network import Network
-
-_PREFIX = "network."  # of the weights' names in the graph
 
 
 def export_half(network: Network, size: int, folder: Path) -> None:
@@ -52,22 +51,16 @@ def share_weights(network: Network, size: int, folder: Path) -> None:
         size: Side of the input in pixels.
         folder: The model folder.
     """
-    import onnx
     from onnx import TensorProto, helper
-    from onnxscript import optimizer
 
     weights = folder / "model.safetensors"
     offsets = _offsets(weights)
     # Unlike `export_graph` this does not fold norms into convolutions: a folded weight is in no file.
-    model: Any = onnx.ModelProto()
-    program = trace(network, size, optimize=False)
-    optimizer.fold_constants(program.model)
-    optimizer.remove_unused_nodes(program.model)
-    model.CopyFrom(program.model_proto)
+    model = densenet_graph(arrays(network), size)
     shared, casts = [], []
     for initializer in list(model.graph.initializer):
-        place = offsets.get(initializer.name.removeprefix(_PREFIX))
-        if place is None or initializer.data_type != TensorProto.FLOAT:
+        place = offsets.get(initializer.name)
+        if place is None:
             continue
         name = initializer.name
         tensor = TensorProto(
@@ -82,12 +75,9 @@ def share_weights(network: Network, size: int, folder: Path) -> None:
         casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}:float", to=TensorProto.FLOAT))
         model.graph.initializer.remove(initializer)
     nodes = list(model.graph.node)
-    for node in nodes:
-        del node.metadata_props[:]  # the exporter's notes, of four times the size of the rest
     del model.graph.node[:]
     model.graph.node.extend([*casts, *nodes])
     model.graph.initializer.extend(shared)
-    model.graph.ClearField("value_info")
     with atomic.replacing(folder / "model.onnx") as target:
         target.write_bytes(model.SerializeToString())
 
@@ -96,7 +86,6 @@ def whole_graph(path: Path) -> Any:
     """A graph with its weights in it as float32 and its norms folded into its convolutions, wherever they were."""
     import onnx
     from onnx import TensorProto, numpy_helper
-    from onnxscript import rewriter
 
     model = onnx.load(path)
     halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
@@ -108,7 +97,7 @@ def whole_graph(path: Path) -> Any:
         model.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
         model.graph.initializer.remove(halves[node.input[0]])
         model.graph.node.remove(node)
-    return rewriter.rewrite(model)
+    return folded(model)
 
 
 def _offsets(path: Path) -> dict[str, tuple[int, int]]:

@@ -63,6 +63,11 @@ class Network(nn.Module):
         self.pool = Pool()
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(FEATURES, classes))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of its parameters."""
+        return next(self.parameters()).dtype
+
     def step(self, name: str) -> nn.Module:
         """The module of one of STEPS."""
         if name == "stem":
