@@ -88,6 +88,19 @@ def recipe_command(data: Path, images: int, out: Path) -> None:
     recipe.measure(data, images, out)
 
 
+@main.command("prefix")
+@click.argument("data", type=_PATH)
+@click.option("--images", default=400, help="Images taken from DATA, the same share of each class.")
+@click.option("--seeds", default=3)
+@click.option("--rounds", default=3)
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/prefix.json"))
+def prefix_command(data: Path, images: int, seeds: int, rounds: int, out: Path) -> None:
+    """The frozen layers on each engine: images/s, distance from float32, and what the training makes of it."""
+    from benchmarks import prefix
+
+    prefix.measure(data, images, seeds, rounds, out)
+
+
 @main.command("folds")
 @click.argument("data", type=_PATH)
 @click.option("--images", default=800, help="Images taken from DATA, the same share of each class.")

@@ -104,6 +104,25 @@ def _train(setting: Setting, data: Path, recipe: Recipe, *, finished: bool, **op
     return Trained(seconds, to_best, best, epochs, whole)
 
 
+def quick_train(data: Path, run: Path, recipe: Recipe, split: Path, cache: Path, seed: int) -> float:
+    """Train from nothing on the CPU without export and report; gives the last epoch's validation macro F1."""
+    with mock.patch.object(execute, "finish", lambda run, *_: run / "model"):
+        train(
+            data,
+            run,
+            recipe=recipe,
+            weights="none",
+            device="cpu",
+            workers=usable_cores(),
+            split=split,
+            cache=cache,
+            seed=seed,
+        )
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    shutil.rmtree(run)
+    return float([row for row in rows if row["event"] == "epoch"][-1]["validation_macro_f1"])
+
+
 def _read_log(run: Path) -> tuple[float, float, int, dict[str, list[float]]]:
     events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     times = {event["event"]: event["time"] for event in events if "time" in event}

@@ -17,7 +17,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from neurodense.inference.engine import choose_engine, load
+from neurodense.inference.engine import EngineName, Precision, choose_engine, load
 from neurodense.training.graph import arrays, prefix_graph
 from neurodense.training.network import Network
 from neurodense.training.precision import Arithmetic
@@ -52,8 +52,8 @@ def prefix_of(network: Network, cuts: Sequence[int], size: int, arithmetic: Arit
         arithmetic: Device and precision.
     """
     if max(cuts) and engine_of(network, arithmetic) == "openvino":
-        with _on_openvino(network, [cut for cut in cuts if cut], size, arithmetic) as prefix:
-            yield lambda pixels: {cut: pixels for cut in cuts if not cut} | prefix(pixels)
+        with as_graph(network, cuts, size, "openvino", arithmetic.precision) as prefix:  # type: ignore[arg-type]
+            yield prefix
         return
 
     def on_torch(pixels: Tensor) -> dict[int, Tensor]:
@@ -67,19 +67,20 @@ def prefix_of(network: Network, cuts: Sequence[int], size: int, arithmetic: Arit
 
 
 @contextmanager
-def _on_openvino(network: Network, cuts: Sequence[int], size: int, arithmetic: Arithmetic) -> Iterator[Prefix]:
-    names, threads = [STEPS[cut] for cut in cuts], torch.get_num_threads()
+def as_graph(
+    network: Network, cuts: Sequence[int], size: int, engine: EngineName, precision: Precision
+) -> Iterator[Prefix]:
+    """What runs the network up to the last of the cuts as a graph, on an engine that is there; see `prefix_of`."""
+    behind, threads = [cut for cut in cuts if cut], torch.get_num_threads()
     with tempfile.TemporaryDirectory() as room, ThreadPoolExecutor(threads) as pool:
         path = Path(room) / "prefix.onnx"
-        path.write_bytes(prefix_graph(arrays(network), size, cuts).SerializeToString())
-        run = load(path, names, "openvino", arithmetic.precision, threads, threads)  # type: ignore[arg-type]
+        path.write_bytes(prefix_graph(arrays(network), size, behind).SerializeToString())
+        run = load(path, [STEPS[cut] for cut in behind], engine, precision, threads, threads)
 
         def prefix(pixels: Tensor) -> dict[int, Tensor]:
-            pieces = list(pool.map(run, [piece.numpy() for piece in torch.split(pixels, _BATCH)]))
-            outputs = zip(*pieces, strict=True)
-            return {
-                cut: torch.cat([torch.from_numpy(x) for x in rows]) for cut, rows in zip(cuts, outputs, strict=True)
-            }
+            pieces = pool.map(run, [piece.numpy() for piece in torch.split(pixels, _BATCH)])
+            outputs = [torch.cat([torch.from_numpy(rows) for rows in one]) for one in zip(*pieces, strict=True)]
+            return {cut: pixels for cut in cuts if not cut} | dict(zip(behind, outputs, strict=True))
 
         yield prefix
 
