@@ -131,7 +131,7 @@ def _rates(there: dict[str, Make], network: Network, pixels: Tensor, rounds: int
             with make(network, _CUTS, SIZE, _arithmetic("fp32")) as run:
                 run(pixels[:32])
                 start = time.perf_counter()
-                for batch in torch.split(pixels, 32):  # type: ignore[no-untyped-call]
+                for batch in torch.split(pixels, 32):
                     run(batch)
                 times[name].append(len(pixels) / (time.perf_counter() - start))
     for name, rates in times.items():
