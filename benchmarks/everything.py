@@ -115,6 +115,10 @@ def _row(name: str, setting: jobs.Setting, ceilings: Ceilings) -> dict[str, Any]
         "share_of_floor": floor / measured,
         "ratio": peer / measured,
         "met": peer / measured >= job.bar,
+        "others": {
+            name: {"peer_s": _spread(seconds), "ratio": statistics.median(seconds) / measured}
+            for name, seconds in times.others.items()
+        },
         "about": times.about,
     }
 
@@ -138,6 +142,10 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"| {row['share_of_floor']:.1%} | {row['peer']} | {_seconds(row['peer_s'])} | {row['ratio']:.1f} "
             f"| {row['bar']:g} | {'yes' if row['met'] else '**no**'} |"
         )
+        lines += [
+            f"| | | | | {name} | {_seconds(other['peer_s'])} | {other['ratio']:.1f} | | |"
+            for name, other in row.get("others", {}).items()
+        ]
     return lines
 
 

@@ -66,10 +66,11 @@ class Setting:
 
 @dataclass
 class Times:
-    """Seconds of both, a value a round, and what ours cannot do without."""
+    """Seconds of both, a value a round, and what ours cannot do without; `others` are further peers, by name."""
 
     ours: list[float] = field(default_factory=list)
     peer: list[float] = field(default_factory=list)
+    others: dict[str, list[float]] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -260,7 +261,8 @@ def second(setting: Setting) -> Times:
 def folds(setting: Setting) -> Times:
     """Five folds that share the cache, whole with all reports, against five runs that each fill one of their own.
 
-    A run of the five is run, and counts five times; the work is that of the training alone.
+    A run of the five is run, and counts five times. Its parts that a run without the cache has too make up the five runs
+    with --no-cache, together with one epoch of each kind. The work is that of the training alone.
     """
     number, recipe = (2 if setting.quick else 5), load_recipe("notebook")
     catalogue = setting.some("folds", 0.25)
@@ -270,6 +272,7 @@ def folds(setting: Setting) -> Times:
     table = ["path,group", *(f"{record.path},{record.path}" for record in records)]
     (setting.room / "groups.csv").write_text("\n".join(table), encoding="utf-8")
     plain: list[float] = []
+    parts: list[dict[str, float]] = []
 
     def ours() -> float:
         start, run, cache = time.perf_counter(), setting.room / "run", setting.room / "cache"
@@ -287,6 +290,7 @@ def folds(setting: Setting) -> Times:
         shutil.rmtree(cache)
         without = _train(setting, catalogue.root, _less_epochs(recipe, 1), finished=True, split=one, cache=False)
         each = {name: float(np.median(seconds)) for name, seconds in without.epochs.items()}
+        parts.append({"whole": found.whole, "to_last_checkpoint": found.seconds})
         plain.append(number * (found.whole - found.seconds + _until(recipe, each, recipe.epochs)))
         return number * found.whole
 
@@ -298,7 +302,8 @@ def folds(setting: Setting) -> Times:
     tested = len(records) * macs_between(0, len(STEPS), SIZE)
     times = Times(
         work=Work({setting.precision: macs, "fp32": tested}, number * each.moved, len(records)),
-        about={"images": len(records), "runs_without_cache_s": plain},
+        about={"images": len(records), "one_run_s": parts},
+        others={f"{number} runs with --no-cache": plain},
     )
     times.take_turns(min(setting.rounds, 2), ours, peer)
     return times
