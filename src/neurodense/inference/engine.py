@@ -113,7 +113,8 @@ class Engine:
 
     def run(self, pixels: Pixels) -> Outputs:
         """Run pixels (N, 1, size, size), float32 in [0, 1]; N of at least 1. Safe to call from several threads."""
-        return Outputs(*self._run(pixels))
+        logits, activation_maps, features = self._run(pixels)
+        return Outputs(logits, activation_maps, features)
 
 
 def load(

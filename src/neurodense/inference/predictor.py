@@ -113,7 +113,7 @@ class Predictor:
         return self._engine.run(pixels)
 
     def scored(self, pixels: NDArray[np.float32]) -> Outputs:
-        """The same with the scores that `answer` needs: of 16 pictures at once they take half the time of one by one."""
+        """The same with the scores that `answer` needs, for which 16 at once take half the time of one by one."""
         found = self._engine.run(pixels)
         return replace(found, scores=self._rejection.scores(found.features, pixels)) if self._rejection else found
 

@@ -72,8 +72,11 @@ class Batcher:
             thread.start()
 
     def submit(self, pixels: Pixels, future: Future[Outputs] | None = None) -> Future[Outputs]:
-        """Hand in (N, 1, S, S) of at least one slice; its outputs come in the future, which may be one that the caller
-        made and others wait for already. Cancelling it saves the work.
+        """Hand in (N, 1, S, S) of at least one slice; its outputs come in the future. Cancelling it saves the work.
+
+        Args:
+            pixels: float32.
+            future: Made before, where somebody waits for it already; a new one where None.
         """
         job = _Job(pixels, future or Future(), time.monotonic())
         with self._some:
