@@ -62,7 +62,7 @@ class Appearance:
         is sure that it is, and growing evenly where it is sure that it is not.
         """
         shown = ((numbers - self.centre) * self.scale).clip(-CLIP, CLIP)
-        return np.asarray(np.logaddexp(0.0, shown.astype(np.float64) @ self.weights + self.offset))
+        return np.asarray(np.logaddexp(0.0, np.einsum("nd,d->n", shown.astype(np.float64), self.weights) + self.offset))
 
 
 def pictures(pixels: Floats) -> Floats:
