@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,11 @@ def test_what_is_cancelled_is_not_run_and_what_was_taken_is_finished() -> None:
     assert first(running) == [1]
     assert first(kept) == [4]
     assert engine.runs == [[1], [4]]
+
+
+def test_outputs_come_in_the_future_that_was_made_before() -> None:
+    batcher = Batcher(Engine(), streams=1, batch=4, wait_s=0)
+    mine: Future[Outputs] = Future()
+    assert batcher.submit(stack(5), mine) is mine
+    assert first(mine) == [5]
+    batcher.close()

@@ -43,7 +43,7 @@ class SlowEngine:
 
 
 def run(engine: Any, inputs: Any) -> Iterator[Any]:
-    return run_through(engine, Preprocess(size=32), inputs, Slices(), BATCH, keep=False)
+    return run_through(engine.run, engine.streams, Preprocess(size=32), inputs, Slices(), BATCH, keep=False)
 
 
 def scan(number: int) -> Scan:

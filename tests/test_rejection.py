@@ -9,6 +9,8 @@ from neurodense.evaluation.fit_appearance import fit_appearance
 from neurodense.evaluation.fit_rejection import fit_reach, fit_rejection, ledoit_wolf
 from neurodense.evaluation.outliers import FAMILIES, blur, draw_outliers
 from neurodense.inference.appearance import GRID, NUMBERS, SIDE, describe, pictures
+from neurodense.inference.engine import joined
+from neurodense.inference.predictor import Predictor
 from neurodense.inference.rejection import Rejection
 from neurodense.scans.preprocess import Preprocess
 
@@ -157,3 +159,13 @@ def test_what_looks_otherwise_is_rejected_though_its_features_are_known(tmp_path
         Rejection.load(tmp_path / "ood.safetensors").scores(known[60:], shown[60:, np.newaxis]), inside
     )
     assert (plain.name, found.name) == ("mahalanobis", "mahalanobis or appearance")
+
+
+def test_a_score_does_not_depend_on_what_is_scored_beside_it():
+    predictor, shown = Predictor("brain", threads=1), heads(np.random.default_rng(9), 5)[:, np.newaxis]
+    together, bare = predictor.scored(shown), predictor.outputs(shown)
+    rejection = Rejection.load(predictor.folder / "ood.safetensors")
+    alone = [rejection.scores(together.features[[k]], shown[[k]])[0] for k in range(len(shown))]
+    np.testing.assert_allclose(together.scores, alone, rtol=1e-12)
+    assert bare.scores is None
+    np.testing.assert_array_equal(joined([together.rows(0, 2), together.rows(2, 5)]).scores, together.scores)

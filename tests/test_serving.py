@@ -368,6 +368,19 @@ def test_an_unforeseen_error_is_a_problem_without_its_words(
     assert "ZeroDivisionError at" in caplog.text
 
 
+def test_an_unforeseen_error_of_a_reader_ends_its_request_alone(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **more: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("neurodense.serving.service.load", broken)
+        problem(client.post("/v1/predict", files=sent(("a.png", png(32)))), 500)
+    assert service._reading == 0, "nothing waits for a picture that does not come"
+    assert len(predicted(client, ("a.png", png(32)))) == 1
+
+
 def test_who_may_ask(service: Service, picture: Path) -> None:
     files = sent(("a.png", picture.read_bytes()))
     client = TestClient(build(service, TOKEN, local=False), "http://any.example")

@@ -47,23 +47,30 @@ class Outputs:
         logits: float32 (N, classes).
         activation_maps: float32 (N, classes, h, w); the mean over h and w is the logit.
         features: float32 (N, 1024).
+        scores: float64 (N,), how unlike what the model knows each input is; None where the model has no such score.
     """
 
     logits: NDArray[np.float32]
     activation_maps: NDArray[np.float32]
     features: NDArray[np.float32]
+    scores: NDArray[np.float64] | None = None
 
     def rows(self, start: int, stop: int) -> Outputs:
         """Those of inputs start..stop-1."""
-        return Outputs(self.logits[start:stop], self.activation_maps[start:stop], self.features[start:stop])
+        scores = None if self.scores is None else self.scores[start:stop]
+        return Outputs(self.logits[start:stop], self.activation_maps[start:stop], self.features[start:stop], scores)
 
 
 def joined(runs: Sequence[Outputs]) -> Outputs:
     """The outputs of several runs as those of one."""
+    if len(runs) == 1:
+        return runs[0]
+    scores = [run.scores for run in runs if run.scores is not None]
     return Outputs(
         np.concatenate([run.logits for run in runs]),
         np.concatenate([run.activation_maps for run in runs]),
         np.concatenate([run.features for run in runs]),
+        np.concatenate(scores) if scores else None,
     )
 
 
@@ -106,7 +113,8 @@ class Engine:
 
     def run(self, pixels: Pixels) -> Outputs:
         """Run pixels (N, 1, size, size), float32 in [0, 1]; N of at least 1. Safe to call from several threads."""
-        return Outputs(*self._run(pixels))
+        logits, activation_maps, features = self._run(pixels)
+        return Outputs(logits, activation_maps, features)
 
 
 def load(

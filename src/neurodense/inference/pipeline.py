@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurodense.errors import ScanError
-from neurodense.inference.engine import Engine, Outputs, joined
+from neurodense.inference.engine import Outputs, joined
 from neurodense.inference.threads import usable_cores
 from neurodense.scans import read
 from neurodense.scans.memory import File, MemoryFile, as_file
@@ -47,18 +47,20 @@ class Loaded:
 
 
 _Batch = Sequence[Loaded | Failure]
+Run = Callable[[NDArray[np.float32]], Outputs]
 
 
 def run_through(
-    engine: Engine, preprocess: Preprocess, inputs: Iterable[Input], slices: Slices, batch: int, *, keep: bool
+    run: Run, streams: int, preprocess: Preprocess, inputs: Iterable[Input], slices: Slices, batch: int, *, keep: bool
 ) -> Iterator[tuple[Loaded, Outputs] | Failure]:
     """Inputs in order, each with the outputs for its slices; a bad file is a Failure in its place.
 
-    In memory are at most: three batches of pictures and two volumes that were read, and one batch more than the engine
-    has streams that run or wait for being taken.
+    In memory are at most: three batches of pictures and two volumes that were read, and one batch more than there are
+    streams that run or wait for being taken.
 
     Args:
-        engine: What runs the graph.
+        run: What runs the graph. Called from `streams` threads.
+        streams: Runs at once.
         preprocess: Of the model.
         inputs: Taken one by one, as there is room.
         slices: Which slices of a volume are looked at.
@@ -67,11 +69,11 @@ def run_through(
     """
     running: deque[tuple[_Batch, Future[Outputs | None]]] = deque()
     batches = _batches(inputs, lambda item: load(item, preprocess, slices, keep=keep), batch)
-    with ThreadPoolExecutor(max_workers=engine.streams) as pool:
+    with ThreadPoolExecutor(max_workers=streams) as pool:
         try:
             for items in batches:
-                running.append((items, pool.submit(_outputs, engine, items, batch)))
-                if len(running) > engine.streams:
+                running.append((items, pool.submit(_outputs, run, items, batch)))
+                if len(running) > streams:
                     yield from _results(*running.popleft())
             while running:
                 yield from _results(*running.popleft())
@@ -80,13 +82,13 @@ def run_through(
             batches.close()
 
 
-def _outputs(engine: Engine, items: _Batch, batch: int) -> Outputs | None:
+def _outputs(run: Run, items: _Batch, batch: int) -> Outputs | None:
     """The outputs for all slices of a batch; None where nothing of it could be read."""
     stacks = [item.pixels for item in items if isinstance(item, Loaded)]
     if not stacks:
         return None
     pixels = np.concatenate(stacks)
-    return joined([engine.run(pixels[k : k + batch]) for k in range(0, len(pixels), batch)])
+    return joined([run(pixels[k : k + batch]) for k in range(0, len(pixels), batch)])
 
 
 def _results(items: _Batch, future: Future[Outputs | None]) -> Iterator[tuple[Loaded, Outputs] | Failure]:

@@ -109,8 +109,13 @@ class Predictor:
         raise EngineError(f"precision is {precision!r}; allowed are auto, {', '.join(PRECISIONS)}.")
 
     def outputs(self, pixels: NDArray[np.float32]) -> Outputs:
-        """The graph's outputs for preprocessed pixels (N, 1, size, size)."""
+        """The graph's outputs for preprocessed pixels (N, 1, size, size); without `scores`, see `scored`."""
         return self._engine.run(pixels)
+
+    def scored(self, pixels: NDArray[np.float32]) -> Outputs:
+        """The same with the scores that `answer` needs, for which 16 at once take half the time of one by one."""
+        found = self._engine.run(pixels)
+        return replace(found, scores=self._rejection.scores(found.features, pixels)) if self._rejection else found
 
     def probabilities(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Softmax of the logits (N, classes), as the card scales them: float64 (N, classes), rows sum to 1."""
@@ -177,8 +182,8 @@ class Predictor:
                 )
             item = study.scans[0]
         pixels = self.card.preprocess(item)[np.newaxis]
-        outputs = self.outputs(pixels)
-        (said,) = self._named((item.source,), outputs.logits, self._scores(outputs, pixels))
+        outputs = self.scored(pixels)
+        (said,) = self._named((item.source,), outputs.logits, outputs.scores)
         return self._explanation(item, outputs.activation_maps[0], said, label)
 
     def _explanation(
@@ -213,11 +218,13 @@ class Predictor:
             DataError: `slices` is a text that says nothing known.
         """
         slices = Slices.parse(slices) if isinstance(slices, str) else slices
-        return run_through(self._engine, self.card.preprocess, inputs, slices, batch or self.batch, keep=keep)
+        return run_through(
+            self.scored, self.streams, self.card.preprocess, inputs, slices, batch or self.batch, keep=keep
+        )
 
     def answer(self, item: Loaded, outputs: Outputs) -> Prediction:
-        """The answer from the outputs for the slices of one input."""
-        scores = self._scores(outputs, item.pixels)
+        """The answer from what `scored` gave for the slices of one input."""
+        scores = outputs.scores
         slices = self._named(item.sources, outputs.logits, scores)
         middle = len(slices) // 2
         place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection else None
@@ -247,10 +254,6 @@ class Predictor:
         places = np.stack([one.coordinates for one in those if one.coordinates is not None])
         called = np.array([self.card.classes.index(one.named) for one in those])
         return shift(places, called, self._rejection.reference, self._rejection.called, grouped=groups is not None)
-
-    def _scores(self, outputs: Outputs, pixels: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """How unlike what the model knows each input is, (N,); 1 is the limit."""
-        return self._rejection.scores(outputs.features, pixels) if self._rejection else None
 
     def _named(
         self, sources: Sequence[str], logits: NDArray[np.floating[Any]], scores: NDArray[np.float64] | None

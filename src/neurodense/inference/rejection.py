@@ -79,7 +79,8 @@ class Rejection:
         """Distances of features (N, D) to the nearest class: float64 (N,), at least 0."""
         wide = features.astype(np.float64)
         directions, means, means_along = self._wide
-        all_along, squares = wide @ directions, []
+        # Row by row: BLAS would take many rows to all cores, which runs of the graph keep busy.
+        all_along, squares = (wide[:, np.newaxis] @ directions)[:, 0], []
         for mean, mean_along in zip(means, means_along, strict=True):
             off, along = wide - mean, (all_along - mean_along) ** 2
             across = np.einsum("nd,nd->n", off, off) - along.sum(axis=1)

@@ -71,9 +71,14 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, pixels: Pixels) -> Future[Outputs]:
-        """Hand in (N, 1, S, S) of at least one slice; its outputs come in the future. Cancelling it saves the work."""
-        job = _Job(pixels, Future(), time.monotonic())
+    def submit(self, pixels: Pixels, future: Future[Outputs] | None = None) -> Future[Outputs]:
+        """Hand in (N, 1, S, S) of at least one slice; its outputs come in the future. Cancelling it saves the work.
+
+        Args:
+            pixels: float32.
+            future: Made before, where somebody waits for it already; a new one where None.
+        """
+        job = _Job(pixels, future or Future(), time.monotonic())
         with self._some:
             if self._closed:
                 raise RuntimeError("the batcher is closed")

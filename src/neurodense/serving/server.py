@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -59,7 +60,10 @@ class Settings:
         _log_to_stderr()
         service = Service(Predictor(self.model, streams=MANY, **self.engine), self.limits)
         service.warm()
-        return build(service, self.token, local=self.local)
+        app = build(service, self.token, local=self.local)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection during a request goes through it
+        return app
 
 
 def serve(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
 from neurodense.serving.archives import arrange
 from neurodense.serving.batching import Batcher
+from neurodense.serving.doorbell import Doorbell
 from neurodense.serving.limits import Limits
 from neurodense.serving.metrics import Metrics
 from neurodense.serving.problems import Problem, busy
@@ -75,8 +77,9 @@ class Service:
         self.stopping = False
         self._held = Held(limits.held_bytes)
         self._requests, self._reading, self._slice_s = 0, 0, 0.05
+        self._counting, self._bell = threading.Lock(), Doorbell()
         self._batcher = Batcher(
-            predictor.outputs, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe,
+            predictor.scored, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe,
             lambda: self._reading > 0,
         )  # fmt: skip
         self._readers = ThreadPoolExecutor(min(_READERS, usable_cores() + 1), "read")
@@ -158,23 +161,47 @@ class Service:
         small = _is_small(item)
         preprocess = self.predictor.card.preprocess
 
+        ran: Future[Outputs] = Future()
+        got: list[tuple[Loaded, tuple[object, ...]] | Failure] = []
+
         def read() -> tuple[Loaded, tuple[object, ...]] | Failure:
             loaded = load(item, preprocess, slices, keep=keep is not None)
             if keep is None or isinstance(loaded, Failure):
                 return loaded if isinstance(loaded, Failure) else (loaded, ())
             return replace(loaded, scans=()), tuple(map(keep, loaded.scans))
 
-        async with places, self._pictures if small else self._volumes:
-            self._reading += small  # a volume takes too long to be waited for
+        def read_and_hand_in() -> None:
+            """From the reader to the engine, without the event loop between them."""
             try:
-                got = await self._on(self._readers if small else self._volume_reader, read)
-            finally:
-                self._reading -= small
-            if isinstance(got, Failure):
-                return got
-            loaded, kept = got
-            outputs = await asyncio.wrap_future(self._batcher.submit(loaded.pixels))
+                try:
+                    if ran.cancelled():  # given up before its turn came
+                        return
+                    got.append(read())
+                finally:
+                    self._count_reading(-small)
+                if isinstance(got[0], Failure):
+                    ran.cancel()
+                else:
+                    self._batcher.submit(got[0][0].pixels, ran)
+            except BaseException as error:  # whatever it is, who waits must hear of it
+                with suppress(InvalidStateError):
+                    ran.set_exception(error)
+
+        async with places, self._pictures if small else self._volumes:
+            self._count_reading(small)  # a volume takes too long to be waited for
+            (self._readers if small else self._volume_reader).submit(read_and_hand_in)
+            await self._bell.rung_by(ran)
+        outputs = None if ran.cancelled() else ran.result()
+        (one,) = got
+        if isinstance(one, Failure):
+            return one
+        assert outputs is not None  # only a failure cancels, beside who asked
+        loaded, kept = one
         return Answered(self.predictor.answer(loaded, outputs), outputs, kept)
+
+    def _count_reading(self, more: int) -> None:
+        with self._counting:
+            self._reading += more
 
     async def _on(self, pool: ThreadPoolExecutor, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, job)
