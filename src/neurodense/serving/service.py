@@ -30,7 +30,6 @@ from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
 from neurodense.serving.archives import arrange
 from neurodense.serving.batching import Batcher
-from neurodense.serving.doorbell import Doorbell
 from neurodense.serving.limits import Limits
 from neurodense.serving.metrics import Metrics
 from neurodense.serving.problems import Problem, busy
@@ -77,7 +76,7 @@ class Service:
         self.stopping = False
         self._held = Held(limits.held_bytes)
         self._requests, self._reading, self._slice_s = 0, 0, 0.05
-        self._counting, self._bell = threading.Lock(), Doorbell()
+        self._counting = threading.Lock()
         self._batcher = Batcher(
             predictor.scored, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe,
             lambda: self._reading > 0,
@@ -190,8 +189,13 @@ class Service:
         async with places, self._pictures if small else self._volumes:
             self._count_reading(small)  # a volume takes too long to be waited for
             (self._readers if small else self._volume_reader).submit(read_and_hand_in)
-            await self._bell.rung_by(ran)
-        outputs = None if ran.cancelled() else ran.result()
+            ended = asyncio.wrap_future(ran)
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError:
+                ended.cancel()
+                raise
+        outputs = None if ended.cancelled() else ended.result()
         (one,) = got
         if isinstance(one, Failure):
             return one
