@@ -261,8 +261,8 @@ def second(setting: Setting) -> Times:
 def folds(setting: Setting) -> Times:
     """Five folds that share the cache, whole with all reports, against five runs that each fill one of their own.
 
-    A run of the five is run, and counts five times. What of it a run without the cache has too, and one epoch of each kind
-    without it, make up the five runs with --no-cache. The work is that of the training alone.
+    A run of the five is run, and counts five times. What of it a run without the cache has too, and one epoch of each
+    kind without it, make up the five runs with --no-cache. The work is that of the training alone.
     """
     number, recipe = (2 if setting.quick else 5), load_recipe("notebook")
     catalogue = setting.some("folds", 0.25)
