@@ -72,18 +72,8 @@ def train(
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
     context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
-    allowed = {
-        "resume",
-        "continue_epochs",
-        "data",
-        "partial",
-        "teacher",
-        "device",
-        "cache",
-        "no_cache",
-        "workers",
-        "mirror",
-    }
+    moved = {"data", "partial", "teacher", "mirror"}
+    allowed = moved | {"resume", "continue_epochs", "device", "cache", "no_cache", "workers"}
     options = {p.name: p.opts[0] for p in context.command.params if p.name is not None and p.name not in allowed}
     given = [option for name, option in options.items() if context.get_parameter_source(name) is typed]
     if given:

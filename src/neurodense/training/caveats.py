@@ -46,8 +46,8 @@ def caveats(sheet: RunSheet, evaluation: Evaluation | None) -> list[str]:
         )
     if sheet.teacher is not None:
         said.append(
-            f"The training learnt from {sheet.teacher.name} too, a model that was trained elsewhere. If it has learnt from "
-            "test images, the score is too good: a teacher is trained with the same split.csv."
+            f"The training learnt from {sheet.teacher.name} too, a model that was trained elsewhere. If it has learnt "
+            "from test images, the score is too good: a teacher is trained with the same split.csv."
         )
     if sheet.left_out is not None:
         said.append(

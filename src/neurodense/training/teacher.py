@@ -49,7 +49,7 @@ class Teacher:
         except ModelError as error:
             raise ModelError(error.message, _HINT) from error
         self._pool = ThreadPoolExecutor(threads)
-        self(torch.linspace(0, 1, 64 * 64).view(1, 1, 64, 64))
+        self(torch.linspace(0, 1, 2 * 64 * 64).view(2, 1, 64, 64))
 
     def __call__(self, views: Tensor) -> Tensor:
         """Logits (N, classes) float32, on the device of the views.
