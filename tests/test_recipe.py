@@ -18,7 +18,7 @@ from neurodense.training.recipe import (
     recipe_names,
     recipe_text,
 )
-from neurodense.training.variation import Augment, Lesions
+from neurodense.training.variation import Augment, Lesions, Teaching
 
 NAMES = ["brain", "brain-warm", "demo", "finetune", "notebook", "scratch"]
 
@@ -192,7 +192,7 @@ def test_continue_for_no_epochs(epochs):
 # ---- what is refused --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [Recipe, Stage, Augment, Lesions], ids=lambda table: table.__name__)
+@pytest.mark.parametrize("table", [Recipe, Stage, Augment, Lesions, Teaching], ids=lambda table: table.__name__)
 def test_every_key_is_in_the_documentation(table):
     said = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
     keys = set(table.model_fields) - {"stage"}

@@ -7,7 +7,7 @@
     ├── WeightsError     starting weights that are missing or do not fit
     ├── RunError         a run folder in the wrong state for what was asked
     │   └── Diverged     a training whose numbers are no longer finite
-    ├── ModelError       a model folder that is incomplete or not one
+    ├── ModelError       a model folder that is incomplete or not one, a graph that is no teacher
     ├── EngineError      an engine or a precision that is not to be had here
     ├── PacsError        an archive that cannot be reached, or refuses what it is asked for
     └── MissingExtra     a library that only an extra installs
@@ -61,7 +61,7 @@ class Diverged(RunError):  # noqa: N818  (what happened to it)
 
 
 class ModelError(NeurodenseError):
-    """A model folder that is incomplete or not one."""
+    """A model folder that is incomplete or not one, or a graph that is no teacher."""
 
 
 class EngineError(NeurodenseError):

@@ -68,6 +68,12 @@ def training_options(command: Command) -> Command:
                 "times.",
             ),
             click.option(
+                "--teacher",
+                type=PATH,
+                metavar="FILE.onnx",
+                help="Learn from what this classifier says, too; it is not needed afterwards.",
+            ),
+            click.option(
                 "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of everything random."
             ),
             click.option(

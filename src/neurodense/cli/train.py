@@ -38,6 +38,7 @@ def train(
     neurodense train DATA --out RUN --groups groups.csv
     neurodense train DATA --out RUN --groups groups.csv --folds 5 --final
     neurodense train DATA --out RUN --groups groups.csv --leave-out source=br35h
+    neurodense train DATA --out RUN --recipe scratch --split split.csv --teacher teacher.onnx
     neurodense train DATA --out RUN --partial unsorted=glioma,meningioma,pituitary
     neurodense train --resume RUN
     neurodense train --resume RUN --mirror PLACE    (copied back from there first, where RUN is missing)
@@ -58,7 +59,7 @@ def train(
 
     screen, folders = Screen.on_stderr(), parse_partial(partial)
     if resume is not None:
-        changes = {name: options[name] for name in ("workers", "mirror")}
+        changes = {name: options[name] for name in ("workers", "mirror", "teacher")}
         if click.get_current_context().get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
             changes["device"] = options["device"]
         kept: Path | Literal[False] | None = False if no_cache else cache
@@ -71,7 +72,8 @@ def train(
 def _refuse_with_resume() -> None:
     """A resumed run keeps its own settings; an option that would be ignored is an error instead."""
     context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
-    allowed = {"data", "resume", "continue_epochs", "device", "cache", "no_cache", "workers", "mirror", "partial"}
+    moved = {"data", "partial", "teacher", "mirror"}
+    allowed = moved | {"resume", "continue_epochs", "device", "cache", "no_cache", "workers"}
     options = {p.name: p.opts[0] for p in context.command.params if p.name is not None and p.name not in allowed}
     given = [option for name, option in options.items() if context.get_parameter_source(name) is typed]
     if given:

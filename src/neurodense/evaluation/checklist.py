@@ -123,7 +123,8 @@ def _known(card: Card) -> dict[int, str]:
         f"`{card.graph.input}`, outputs {', '.join(f'`{name}`' for name in card.graph.outputs)}. In model.onnx.",
         23: ", ".join(f"{name} {version}" for name, version in card.versions.items()) + ".",
         24: f"{card.weights_origin}.",
-        25: f"Recipe `{recipe['name']}`, in full in RUN/recipe.toml, in {card.arithmetic}. {stages}",
+        25: f"Recipe `{recipe['name']}`, in full in RUN/recipe.toml, in {card.arithmetic}. {stages}"
+        + (f"; teacher {teacher.name}, weight {teacher.weight:g}" if (teacher := card.teacher) is not None else ""),
         26: f"Epoch {card.kept_epoch} of {len(card.history)} was kept: "
         + ("the best on the validation part." if recipe.get("keep") == "best" else "the last."),
         27: "None: one model.",

@@ -23,6 +23,11 @@ def limits(card: Card) -> list[str]:
             "Groups are twins that were found by comparing images, not patients: slices of one patient that look "
             "different may be on both sides."
         )
+    if card.teacher is not None:
+        said.append(
+            f"{card.teacher.name}, which it learnt from, was trained elsewhere: if test images were among those that "
+            "this teacher learnt from, the figures are too good."
+        )
     if data.left_out is None:
         said.append(
             f"Training and test images come from the same folder{'s' if data.partial else ''}. On images of another "

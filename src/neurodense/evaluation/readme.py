@@ -91,6 +91,11 @@ def _data(card: Card) -> list[str]:
             f"Trained too on the folder `{one.name}`, of whose images only is known that each shows "
             f"{either(one.classes)}: {held}."
         )
+    if (teacher := card.teacher) is not None:
+        lines.append(
+            f"Beside the labels it learnt what another model says of the training images, `{teacher.name}` (sha256 "
+            f"{teacher.sha256}): weight {teacher.weight:g}, temperature {teacher.temperature:g}."
+        )
     if data.left_out is not None:
         lines.append(f"The test part is one source that training did not see: `{data.left_out}`.")
     if data.leaked:

@@ -170,6 +170,15 @@ class OutOfDistribution(_Part):
     groups: int
 
 
+class Teacher(_Part):
+    """Another model, whose answers were learnt beside the labels."""
+
+    name: str = Field(description="Name of its ONNX file.")
+    sha256: str
+    weight: float = Field(ge=0, le=1, description="Share of the loss that was the teacher's.")
+    temperature: float = Field(gt=0, description="What both models' logits were divided by.")
+
+
 class Tracked(_Part):
     """Where the training was tracked: the run of that id holds its parameters, curves and this folder."""
 
@@ -190,6 +199,7 @@ class Card(_Part):
     graph: Graph
     recipe: dict[str, Any] = Field(description="The recipe as `neurodense recipes NAME` shows it.")
     weights_origin: str
+    teacher: Teacher | None = Field(None, description="None where the labels alone were learnt.")
     arithmetic: str = Field(description="Device and precision of the training.")
     kept_epoch: int = Field(description="Epoch, counted from 1 over the run, whose weights these are.")
     data: Data

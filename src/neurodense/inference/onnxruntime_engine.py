@@ -34,10 +34,10 @@ def load_onnxruntime(
         session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
     except Exception as error:  # onnxruntime has its own exception classes, which are not public
         raise ModelError(f"{graph} cannot be loaded: {error}", "Export or copy the model folder again.") from error
-    names = list(outputs)
+    names, taken = list(outputs), session.get_inputs()[0].name
 
     def run(pixels: Pixels) -> list[Any]:
-        return list(session.run(names, {"pixels": pixels}))
+        return list(session.run(names, {taken: pixels}))
 
     return run
 

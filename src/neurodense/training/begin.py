@@ -11,6 +11,7 @@ from neurodense.data.catalogue import class_folders
 from neurodense.data.groups import GroupTable, read_groups, read_table
 from neurodense.data.partial import Given, Partial, partial_folders
 from neurodense.data.split import Split, leaked
+from neurodense.errors import RecipeError
 from neurodense.inference.threads import usable_cores
 from neurodense.screen import Screen
 from neurodense.training import processes
@@ -21,7 +22,8 @@ from neurodense.training.plan import Plan
 from neurodense.training.precision import DeviceName, PrecisionName, choose
 from neurodense.training.prepare import check_free, read_images, read_partial
 from neurodense.training.recipe import Recipe, load_recipe
-from neurodense.training.sheet import RunSheet
+from neurodense.training.sheet import RunSheet, TeacherFile
+from neurodense.training.teacher import read_teacher
 from neurodense.training.weights import Start, load_weights, read_weights
 
 CacheOption = str | Path | Literal[False] | None
@@ -37,6 +39,7 @@ class Order:
     recipe: Recipe
     table: GroupTable | None
     partial: tuple[Partial, ...]
+    teacher: TeacherFile | None
     weights: str
     start: Start
     seed: int
@@ -71,6 +74,7 @@ def take_order(
     weights: str | Path | None,
     groups: str | Path | None,
     partial: Given | None,
+    teacher: str | Path | None,
     seed: int,
     device: DeviceName,
     precision: PrecisionName,
@@ -85,6 +89,13 @@ def take_order(
         NeurodenseError: Something is not there, or cannot be.
     """
     steps = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if teacher is not None:
+        steps = steps.taught()
+    elif steps.teacher is not None:
+        raise RecipeError(
+            f"recipe {steps.name} has a table [teacher], and no teacher is given.",
+            "--teacher FILE.onnx names one; without the table none is needed.",
+        )
     choose(device, precision)
     steps.lesions.check(classes := class_folders(data))
     folders = partial_folders(partial or {}, classes, data)
@@ -93,9 +104,10 @@ def take_order(
     table = read_groups(groups) if groups is not None else None
     if plan.split is not None:
         read_table(plan.split)
+    taught_by = read_teacher(teacher, classes) if teacher is not None else None
     chosen = str(weights) if weights is not None else steps.weights
     start = read_weights(chosen)
-    return Order(data, plan, steps, table, folders, chosen, start, seed, device, precision, cache, workers)
+    return Order(data, plan, steps, table, folders, taught_by, chosen, start, seed, device, precision, cache, workers)
 
 
 def begin(order: Order, screen: Screen) -> Begun:
@@ -148,6 +160,7 @@ def begin(order: Order, screen: Screen) -> Begun:
         folds=order.plan.folds,
         final=order.plan.final,
         partial=order.partial,
+        teacher=order.teacher,
     )
     return Begun(sheet, splits, leaks, network)
 

@@ -44,6 +44,11 @@ def caveats(sheet: RunSheet, evaluation: Evaluation | None) -> list[str]:
             "is counted on those held back stands for that source, and no longer for one that training never saw; a "
             "model that called every image so would be right on all of them."
         )
+    if sheet.teacher is not None:
+        said.append(
+            f"The training learnt from {sheet.teacher.name} too, a model that was trained elsewhere. If it has learnt "
+            "from test images, the score is too good: a teacher is trained with the same split.csv."
+        )
     if sheet.left_out is not None:
         said.append(
             f"The test part is one source, {sheet.left_out}, that training did not see. It stands for other sources as "

@@ -35,6 +35,7 @@ from neurodense.training.precision import choose
 from neurodense.training.prepare import recorded_split
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, read_sheet
+from neurodense.training.teacher import open_teacher
 from neurodense.training.tracking import tracking
 from neurodense.training.views import Views
 from neurodense.training.whole_batch import see_whole_batch
@@ -176,7 +177,8 @@ def new_fit(
     records = (*training, *split.parts["validation"])
     others = [recipe.lesions.classes] if recipe.lesions.share else []
     images = ImageRecords(Path(sheet.data), sheet.classes, records, recipe.preprocess, sheet.partial, others)
-    setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, folder)
+    teacher = open_teacher(sheet.teacher, sheet.classes)
+    setting = Setting(images, len(training), sheet.seed, arithmetic, sheet.workers, folder, teacher)
     cache = Path(sheet.cache) if sheet.cache else None
     views = Views(sheet.seed, recipe.augment, recipe.lesions)
     activations = Activations(cache, network, recipe.preprocess, arithmetic, views, screen) if cache else None

@@ -25,7 +25,17 @@ from neurodense.evaluation.mistakes import draw_mistakes
 from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, facts_of
 from neurodense.evaluation.readme import describe
 from neurodense.evaluation.write import Figure, write_evaluation
-from neurodense.inference.card import CalledPart, Card, Data, Graph, PartlyLabelled, read_card, sha256_of, write_card
+from neurodense.inference.card import (
+    CalledPart,
+    Card,
+    Data,
+    Graph,
+    PartlyLabelled,
+    Teacher,
+    read_card,
+    sha256_of,
+    write_card,
+)
 from neurodense.inference.predictor import GRAPH, MANY, Predictor
 from neurodense.inference.seen import SEEN, write_seen
 from neurodense.scans.study import read_image
@@ -157,6 +167,7 @@ def _card(
         graph=Graph(dropout=recipe.dropout),
         recipe=recipe.model_dump(mode="json"),
         weights_origin=sheet.weights_origin,
+        teacher=_teacher(sheet, recipe),
         arithmetic=str(arithmetic),
         kept_epoch=kept_epoch,
         data=Data(
@@ -180,6 +191,12 @@ def _card(
         versions=versions(),
         files={},
     )
+
+
+def _teacher(sheet: RunSheet, recipe: Recipe) -> Teacher | None:
+    if sheet.teacher is None or recipe.teacher is None:
+        return None
+    return Teacher(name=sheet.teacher.name, sha256=sheet.teacher.sha256, **recipe.teacher.model_dump())
 
 
 def _partial(partial: Sequence[Partial], split: Split, calls: Calls) -> tuple[PartlyLabelled, ...]:

@@ -33,6 +33,7 @@ from neurodense.training.network import Network, trainable_parameters, training_
 from neurodense.training.optimise import MovingAverage, learning_rate, moving_tensors, new_optimizer
 from neurodense.training.precision import Arithmetic
 from neurodense.training.recipe import STEPS, Recipe, Stage
+from neurodense.training.teacher import Teacher
 from neurodense.training.views import Views
 
 _SAY_EVERY = 50  # batches between two printed losses where no bar is drawn, as in the notebook
@@ -49,6 +50,7 @@ class Setting:
         arithmetic: Device and precision.
         workers: Processes that decode.
         folder: Where checkpoints go; None keeps none.
+        teacher: Whose answers are learnt too.
     """
 
     images: ImageRecords
@@ -57,6 +59,7 @@ class Setting:
     arithmetic: Arithmetic
     workers: int
     folder: Path | None
+    teacher: Teacher | None = None
 
 
 class Fit:
@@ -213,7 +216,7 @@ class Fit:
         known = setting.images.targets[: setting.train_count]
         order = epoch_order(known, groups, recipe.batch_size, recipe.balance, setting.seed, "order", index, epoch)
         view = view_of_epoch(total_epoch, stage.cut, recipe.views, recipe.augmented)
-        loss_of = Loss(recipe, stage, known, setting.images.allowed, setting.arithmetic)
+        loss_of = Loss(recipe, stage, known, setting.images.allowed, setting.arithmetic, setting.teacher)
         total, seen = 0.0, 0
         title = f"epoch {total_epoch + 1}/{recipe.epochs}"
         with self.screen.bar(title, len(order), "batches") as bar:

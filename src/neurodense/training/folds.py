@@ -79,6 +79,7 @@ def run_folds(run: Path, sheet: RunSheet, push: Push, screen: Screen, *, checked
                 workers=sheet.workers,
                 cache=sheet.cache,
                 partial=sheet.partial,
+                teacher=sheet.teacher,
             )
             execute(run / name, own, split, push, screen, int8=name == FINAL)  # of a fold nobody asks for speed
     _together(run, sheet, names, screen)

@@ -63,6 +63,7 @@ def report_folds(
     facts |= {
         "Recipe": str(sheet.recipe["name"]),
         "Starting weights": sheet.weights_origin,
+        **sheet.taught,
         "Split by": sheet.split_by,
         "Seed": str(sheet.seed),
     }
@@ -70,7 +71,7 @@ def report_folds(
     extra = " --final" if sheet.final else ""
     extra += " --groups CSV" if sheet.groups_from == "table" else ""
     extra += " --split-by image" if sheet.split_by == "image" else ""
-    extra += options_of(sheet.partial)
+    extra += options_of(sheet.partial) + sheet.teacher_option
     write_report(
         run / "report" / "index.html",
         title=f"neurodense: {run.resolve().name}, {len(names)} folds"

@@ -4,6 +4,11 @@ Of an image whose class is only known to be one of a set S, the likelihood is th
 loss its negative logarithm, -log sum_{k in S} p_k: the likelihood that Jin and Ghahramani maximise (Learning with
 Multiple Labels, NIPS 2002), and the classifier-consistent loss of Feng et al. (Provably Consistent Partial-Label
 Learning, NeurIPS 2020). Where S is one class it is cross-entropy.
+
+With a teacher this is the hard part of the loss L of Hinton, Vinyals and Dean (Distilling the Knowledge in a Neural
+Network, 2015): L = (1 - w) hard + w T^2 KL(softmax(t / T) || softmax(z / T)), where t are the logits of the teacher and
+z those of the student for the same pixels, w the weight and T the temperature; T^2 keeps the gradients of both parts of
+one size.
 """
 
 from __future__ import annotations
@@ -36,11 +41,22 @@ class Loss:
         allowed: bool (labels, classes): the classes that each label stands for. The first labels are the classes
             themselves, in order, so that these rows are the identity.
         arithmetic: Device, and the precision of the forward pass.
+        teacher: From what enters the network, pixels, to another model's logits (n, classes), where the recipe says
+            how they are learnt.
     """
 
     def __init__(
-        self, recipe: Recipe, stage: Stage, targets: Sequence[int], allowed: NDArray[np.bool_], arithmetic: Arithmetic
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        targets: Sequence[int],
+        allowed: NDArray[np.bool_],
+        arithmetic: Arithmetic,
+        teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        # A teacher without a say is not asked, so that weight 0 is training without one, to the bit.
+        self.teacher = teacher if recipe.teacher is not None and recipe.teacher.weight else None
+        self.teaching = recipe.teacher
         self.smoothing, self.mixup, self.arithmetic = recipe.label_smoothing, stage.mixup, arithmetic
         classes = allowed.shape[1]
         self.allowed = torch.tensor(allowed, device=arithmetic.device) if len(allowed) > classes else None
@@ -64,19 +80,32 @@ class Loss:
             key: Seeds what is drawn: the same key, the same blend.
         """
         if not self.mixup:
-            return self._of(self._logits(network, x), targets)
+            logits = self._logits(network, x)
+            return self._with_teacher(self._of(logits, targets), logits, x, len(targets))
         share_of_batch = processes.share(len(targets))
         generator = generator_of("mixup", *key)
         rng = np.random.default_rng(generator.initial_seed())
         share = float(rng.beta(self.mixup, self.mixup))
         partner = torch.randperm(len(targets), generator=generator).to(targets.device)
         others = processes.gather(x, len(targets))[partner[share_of_batch]]
-        logits = self._logits(network, torch.lerp(others, x, share))
-        return share * self._of(logits, targets) + (1 - share) * self._of(logits, targets[partner])
+        x = torch.lerp(others, x, share)
+        logits = self._logits(network, x)
+        hard = share * self._of(logits, targets) + (1 - share) * self._of(logits, targets[partner])
+        return self._with_teacher(hard, logits, x, len(targets))
 
     def _logits(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with self.arithmetic.autocast():
             return network(x).float()
+
+    def _with_teacher(self, hard: Tensor, logits: Tensor, x: Tensor, count: int) -> Tensor:
+        """This process's part of the loss, from that of its hard part; `count` images are in the whole batch."""
+        if self.teacher is None or self.teaching is None:
+            return hard
+        weight = self.teaching.weight
+        if not len(x):  # fewer images than processes
+            return (1 - weight) * hard
+        soft = distillation(logits, self.teacher(x).to(logits.dtype), self.teaching.temperature)
+        return (1 - weight) * hard + weight * soft.sum() / count
 
     def _of(self, logits: Tensor, targets: Tensor) -> Tensor:
         own = targets[processes.share(len(targets))]
@@ -107,3 +136,10 @@ def partial_cross_entropy(logits: Tensor, allowed: Tensor, weights: Tensor | Non
     weight = (allowed * weights).sum(1) / allowed.sum(1)  # (N,)
     loss = (1 - smoothing) * weight * loss - smoothing * (log_p * weights).mean(1)
     return loss.sum() / weight.sum()
+
+
+def distillation(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(taught / T) || softmax(logits / T)) of each image (N,), from logits (N, classes) of both."""
+    log_p = functional.log_softmax(taught / temperature, 1)
+    log_q = functional.log_softmax(logits / temperature, 1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(1)

@@ -8,12 +8,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from neurodense.errors import RecipeError
 from neurodense.scans.preprocess import Crop, Intensity, Preprocess
-from neurodense.training.variation import Augment, Checked, Lesions
+from neurodense.training.variation import Augment, Checked, Lesions, Teaching
 
 STEPS = (
     "pixels", "stem",
@@ -93,6 +100,7 @@ class Recipe(Checked):
     )
     augment: Augment = Augment()
     lesions: Lesions = Lesions()
+    teacher: Teaching | None = Field(None, description="Needs --teacher FILE.")
     stage: tuple[Stage, ...] = Field(strict=False, min_length=1, max_length=50)
 
     @model_validator(mode="after")
@@ -108,7 +116,26 @@ class Recipe(Checked):
                     f"stage {stage.name!r} is continued, so the stage before must train the same parts "
                     "with the same optimizer"
                 )
+            if self.teacher is not None and stage.cut:
+                raise ValueError(
+                    f"a teacher needs the pixels, and stage {stage.name!r} is frozen before {STEPS[stage.cut]}: "
+                    'with a teacher every stage has trainable = ["all"], as in recipe scratch'
+                )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if value is not None}  # TOML has no word for it
+
+    def taught(self) -> Recipe:
+        """The recipe with a teacher: its table [teacher], or the defaults of one.
+
+        Raises:
+            RecipeError: A stage does not train the whole network.
+        """
+        teaching = self.teacher or Teaching()
+        return _checked({**self.model_dump(), "teacher": teaching.model_dump()}, f"recipe {self.name}")
 
     def continue_for(self, epochs: int) -> Recipe:
         """The same recipe with its last stage continued: the notebook's "continue training"."""
@@ -215,8 +242,14 @@ def _explain(problem: ErrorDetails) -> str:
     return f"{where!r}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}" if where else message
 
 
-_TABLES: dict[str, type[BaseModel]] = {"": Recipe, "augment": Augment, "lesions": Lesions, "stage": Stage}
+_TABLES: dict[str, type[BaseModel]] = {
+    "": Recipe,
+    "augment": Augment,
+    "lesions": Lesions,
+    "teacher": Teaching,
+    "stage": Stage,
+}
 _KEYS = {table: list(model.model_fields) for table, model in _TABLES.items()}
 _PLACES = {"": "above the first [table]", "stage": "below [[stage]]"} | {
-    t: f"below [{t}]" for t in ("augment", "lesions")
+    t: f"below [{t}]" for t in ("augment", "lesions", "teacher")
 }

@@ -77,6 +77,7 @@ def report_run(
         "Recipe": str(card.recipe["name"]),
         "Kept epoch": f"{card.kept_epoch} of {len(history)}",
         "Starting weights": card.weights_origin,
+        **sheet.taught,
         "Split by": data.split_by + (f", {sum(data.groups.values()):,} groups" if data.groups else ""),
         "Seed": str(data.seed),
         "Trained in": card.arithmetic,
@@ -84,7 +85,8 @@ def report_run(
     again = [
         "neurodense train DATA --out NEW_RUN --recipe RUN/recipe.toml --split RUN/split.csv "
         f"--weights {shlex.quote(sheet.weights)} --seed {data.seed} --precision {card.arithmetic.split()[1]}"
-        + options_of(sheet.partial),
+        + options_of(sheet.partial)
+        + sheet.teacher_option,
         "neurodense evaluate DATA --model RUN/model --split RUN/split.csv --part test",
     ]
     write_report(

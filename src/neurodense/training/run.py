@@ -39,6 +39,7 @@ from neurodense.training.precision import DeviceName, PrecisionName
 from neurodense.training.prepare import check_files, locked, recorded_split
 from neurodense.training.recipe import Recipe
 from neurodense.training.sheet import RunSheet, read_sheet
+from neurodense.training.teacher import found_again
 from neurodense.training.tracking import tracking
 
 
@@ -56,6 +57,7 @@ def train(
     final: bool = False,
     leave_out: str | None = None,
     partial: Given | None = None,
+    teacher: str | Path | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -83,6 +85,8 @@ def train(
         leave_out: The source that is the test part: COLUMN=VALUE of the group table, or a regular expression that is
             searched in the images' paths.
         partial: Other folders to train on: folder -> classes that each of its images may be of, nobody knows which.
+        teacher: An ONNX classifier of the same classes whose answers are learnt too, as `Teacher` of
+            `neurodense.training.teacher` takes it.
         seed: Of the split, the initial weights, the order of images, augmentation and dropout.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32, bf16 or fp16, of matrix products; weights are float32.
@@ -110,6 +114,7 @@ def train(
         weights=weights,
         groups=groups,
         partial=partial,
+        teacher=teacher,
         seed=seed,
         device=device,
         precision=precision,
@@ -147,6 +152,7 @@ def resume(
     continue_epochs: int = 0,
     data: str | Path | None = None,
     partial: Given | None = None,
+    teacher: str | Path | None = None,
     device: DeviceName | None = None,
     cache: str | Path | Literal[False] | None = None,
     workers: int | None = None,
@@ -162,6 +168,7 @@ def resume(
         continue_epochs: Epochs to add to the last stage, with its optimiser's state, as the notebook does.
         data: Where the images are now, if they were moved.
         partial: Likewise the folders of images whose class is only partly known, with their names and classes.
+        teacher: Where the teacher is now, if it was moved.
         device: Another device than the one that the run began on.
         cache: Another folder of the activation cache; False goes on without one.
         workers: Processes that decode images.
@@ -172,7 +179,7 @@ def resume(
         The model folder.
 
     Raises:
-        RunError: There is no run in the folder, or it is to be continued before it has finished.
+        RunError: There is no run in the folder, it is to be continued before it has finished, or its teacher is gone.
     """
     screen, run = screen or Screen(), Path(run)
     if mirror is not None and not (run / "run.json").exists():
@@ -192,6 +199,8 @@ def resume(
         )
         if continue_epochs:
             sheet = _continued(run, sheet, continue_epochs)
+        if teacher is not None or not sheet.finished:
+            sheet = replace(sheet, teacher=found_again(sheet.teacher, teacher, run))
         destination = reopen_mirror(run, sheet.mirror, screen)
         with mirroring(run, sheet, destination, screen) as push:
             if sheet.folds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,24 @@ class Tracked:
 
 
 @dataclass(frozen=True)
+class TeacherFile:
+    """The teacher of a run.
+
+    Attributes:
+        path: Full path of the ONNX file.
+        sha256: Of the file.
+    """
+
+    path: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return Path(self.path).name
+
+
+@dataclass(frozen=True)
 class RunSheet:
     """run.json: what was asked for and what was found, enough to go on without being told again.
 
@@ -63,6 +82,7 @@ class RunSheet:
         final: True when a model on all images follows the folds, in final.
         partial: Folders of images whose class is only partly known, which train too.
         tracked: Where the run is tracked; None where it is not.
+        teacher: Whose answers are learnt too; None where there is none. How much is in the recipe.
     """
 
     data: str
@@ -87,6 +107,20 @@ class RunSheet:
     final: bool = False
     partial: tuple[Partial, ...] = ()
     tracked: Tracked | None = None
+    teacher: TeacherFile | None = None
+
+    @property
+    def taught(self) -> dict[str, str]:
+        """The teacher as a fact of a report; empty where there is none."""
+        if self.teacher is None:
+            return {}
+        how = self.recipe["teacher"]
+        return {"Teacher": f"{self.teacher.name}, weight {how['weight']:g}, temperature {how['temperature']:g}"}
+
+    @property
+    def teacher_option(self) -> str:
+        """The same as an option of the command line, with a blank before it."""
+        return "" if self.teacher is None else f" --teacher {shlex.quote(self.teacher.name)}"
 
     def save(self, run: Path) -> None:
         """Write run.json and recipe.toml."""
@@ -102,6 +136,8 @@ def sheet_of(values: dict[str, Any]) -> RunSheet:
     values["partial"] = tuple(Partial(**{**one, "classes": tuple(one["classes"])}) for one in values.get("partial", ()))
     if values.get("tracked") is not None:
         values["tracked"] = Tracked(**values["tracked"])
+    if values.get("teacher") is not None:
+        values["teacher"] = TeacherFile(**values["teacher"])
     return RunSheet(**values)
 
 

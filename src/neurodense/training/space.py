@@ -22,14 +22,23 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from neurodense.errors import RecipeError
 from neurodense.training.recipe import Recipe, Stage
-from neurodense.training.variation import Augment, Checked, Lesions
+from neurodense.training.variation import Augment, Checked, Lesions, Teaching
 
 Values = Mapping[str, Any]
 """Key of the space -> value, a choice in the form of `Range.labels`."""
 
-_FIXED = {"": {"name", "summary", "keep", "weights", "stored_as", "augment", "lesions", "stage"}, "stage": {"name"}}
+_FIXED = {
+    "": {"name", "summary", "keep", "weights", "stored_as", "augment", "lesions", "teacher", "stage"},
+    "stage": {"name"},
+}
 """Keys of a recipe that are no settings of a training, decide over what is compared, or are tables."""
-_TABLES: dict[str, type[BaseModel]] = {"": Recipe, "augment": Augment, "lesions": Lesions, "stage": Stage}
+_TABLES: dict[str, type[BaseModel]] = {
+    "": Recipe,
+    "augment": Augment,
+    "lesions": Lesions,
+    "teacher": Teaching,
+    "stage": Stage,
+}
 
 
 class Range(Checked):
@@ -174,6 +183,8 @@ def _field(key: str) -> tuple[str, Any]:
 def _check_key(key: str, recipe: Recipe) -> None:
     """See that the recipe has the setting."""
     table, kind = _field(key)
+    if table == "teacher" and recipe.teacher is None:
+        raise ValueError(f"{key!r}: there is no teacher; --teacher FILE names one")
     if key.startswith("stage."):
         stages = ", ".join(f"{index} ({stage.name!r})" for index, stage in enumerate(recipe.stage))
         number = key.split(".")[1]
@@ -186,7 +197,7 @@ def _check_key(key: str, recipe: Recipe) -> None:
         every = allowed + [f"augment.{name}" for name in Augment.model_fields]
         close = difflib.get_close_matches(key.rpartition(".")[2] if table else key, every, 1)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
-        others = "" if table in _TABLES and table else "; and those of augment, lesions and stage.N"
+        others = "" if table in _TABLES and table else "; and those of augment, lesions, teacher and stage.N"
         where = f" of {place}" if table in _TABLES and table else ""
         raise ValueError(f"unknown key {key!r}{meant}; allowed{where} are {', '.join(allowed)}{others}")
 

@@ -75,6 +75,7 @@ def sweep(
     split_by: Literal["group", "image"] | None = None,
     leave_out: str | None = None,
     partial: Given | None = None,
+    teacher: str | Path | None = None,
     seed: int = 0,
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
@@ -104,6 +105,7 @@ def sweep(
         split_by: "group" or "image".
         leave_out: The source that is the test part.
         partial: Other folders to train on.
+        teacher: An ONNX classifier whose answers are learnt too.
         seed: Of the split, of every trial's training, and of the settings that are drawn.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32, bf16 or fp16.
@@ -133,6 +135,7 @@ def sweep(
         weights=weights,
         groups=groups,
         partial=partial,
+        teacher=teacher,
         seed=seed,
         device=device,
         precision=precision,
@@ -198,6 +201,7 @@ def _asked(order: Order, space: Space, groups: str | Path | None, pruner: Pruner
         "--split-by": plan.split_by,
         "--leave-out": plan.leave_out,
         "--partial": {one.name: one.classes for one in order.partial},
+        "--teacher": order.teacher and order.teacher.sha256,
         "--seed": order.seed,
         "--precision": order.precision,
         "--pruner": pruner,
@@ -244,7 +248,8 @@ def _untested(split: Split) -> Split:
 
 def _now(order: Order) -> dict[str, Any]:
     """What may differ from call to call."""
-    changes = {"device": order.device, "cache": cache_folder(order.cache), "partial": order.partial}
+    changes: dict[str, Any] = {"device": order.device, "cache": cache_folder(order.cache), "partial": order.partial}
+    changes["teacher"] = order.teacher
     return changes if order.workers is None else {**changes, "workers": order.workers}
 
 
@@ -253,6 +258,7 @@ def _name(sheet: RunSheet, split: Split, space: Space) -> str:
     images = sorted((record.path, record.sha256, part) for part in PARTS for record in split.parts[part])
     images += sorted((record.path, record.sha256, part) for part in PARTS for record in split.partial[part])
     about = [images, sheet.recipe, space.as_dict(), sheet.weights_origin, sheet.seed, sheet.precision]
+    about += [sheet.teacher.sha256] if sheet.teacher is not None else []
     return f"{space.base.name} {hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
@@ -284,4 +290,5 @@ def _command(data: Path, out: Path, order: Order) -> str:
     words += ["--weights", order.weights, "--seed", order.seed, "--out", "RUN"]
     for one in order.partial:
         words += ["--partial", f"{one.folder}={','.join(one.classes)}"]
+    words += ["--teacher", order.teacher.path] if order.teacher is not None else []
     return shlex.join(map(str, words))

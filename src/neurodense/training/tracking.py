@@ -157,6 +157,8 @@ def facts_of(sheet: RunSheet, split: Split) -> dict[str, str]:
         facts[name] = getattr(sheet, name)
     facts["data"], facts["synthetic"] = Path(sheet.data).name, sheet.synthetic
     facts["images"] = {part: dict(counts) for part, counts in split.counts(sheet.classes).items()}
+    if sheet.teacher is not None:
+        facts["teacher"] = {"name": sheet.teacher.name, "sha256": sheet.teacher.sha256}
     if split.grouped:
         facts["groups"] = {part: len({record.group for record in split.parts[part]}) for part in PARTS}
     return dict(_flat(facts))

@@ -1,4 +1,8 @@
-"""What may vary in a training image from view to view: the tables [augment] and [lesions] of a recipe. No torch."""
+"""The tables of a recipe beside its stages. No torch.
+
+[augment] and [lesions] say what may vary in a training image from view to view, [teacher] how much of what another
+model says is learnt.
+"""
 
 from __future__ import annotations
 
@@ -76,3 +80,14 @@ class Lesions(Checked):
                 f"[lesions] names {', '.join(map(repr, unknown))}; the classes are {', '.join(map(repr, classes))}.",
                 "Name them as the folders are named.",
             )
+
+
+class Teaching(Checked):
+    """How the answers of a teacher are learnt (`training/loss.py`); --teacher names its file."""
+
+    weight: float = Field(
+        0.5, ge=0, le=1, description="Share of the loss that is the teacher's; the labels' is the rest."
+    )
+    temperature: float = Field(
+        2, gt=0, le=100, description="Divides both models' logits; above 1 small ones count more."
+    )
