@@ -132,9 +132,10 @@ def test_tensorboard_has_the_same_figures(both: tuple[Path, Path]) -> None:
 
 
 def test_a_second_run_finds_its_rows(
-    phantoms: Path, head_first: Recipe, both: tuple[Path, Path], tmp_path: Path
+    phantoms: Path, head_first: Recipe, both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = both[0].parent / "cache"
+    monkeypatch.setattr(prefix, "engine_of", lambda *_: "torch")
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("rows.bin")}
     assert len(before) == 2, "one store for each of the two cuts"
     said: list[str] = []
