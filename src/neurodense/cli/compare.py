@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH, SLICES, engine_options
+from neurodense.cli.options import PATH, SLICES, engine_options, kept_graphs
 
 
 @click.command()
@@ -55,7 +55,7 @@ def compare(
     from neurodense.screen import Screen
 
     screen = Screen.on_stderr()
-    predictors = [Predictor(model, streams=MANY, **engine) for model in models]
+    predictors = [Predictor(model, streams=MANY, cache=kept_graphs(), **engine) for model in models]
     names = (str(models[0]), str(models[1]))
     same_classes(predictors[0].card.classes, predictors[1].card.classes, names)
     results = [

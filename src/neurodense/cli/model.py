@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import MODEL, PATH, SLICES, engine_options
+from neurodense.cli.options import MODEL, PATH, SLICES, engine_options, kept_graphs
 from neurodense.errors import MissingExtra
 
 
@@ -67,7 +67,7 @@ def evaluate(
     from neurodense.screen import Screen
 
     chosen = Slices.parse(slices)
-    screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, **engine)
+    screen, predictor = Screen.on_stderr(), Predictor(model, streams=MANY, cache=kept_graphs(), **engine)
     result = measure(
         data, predictor, split=split, part=part, groups=groups, map=label_map, healthy=healthy, slices=chosen,
         screen=screen,
@@ -143,7 +143,6 @@ def predict(
         return
     if out is not None or address is not None or shard is not None:
         raise click.UsageError("--out, --address and --shard go with --engine ray.")
-    from platformdirs import user_cache_path
     from rich.console import Console
 
     from neurodense.inference.predictor import MANY, Predictor
@@ -153,9 +152,8 @@ def predict(
 
     chosen = Slices.parse(slices)
     found = find_studies(inputs)
-    cache = user_cache_path("neurodense", appauthor=False) / "openvino"
     promised = None if error is None else float(error)
-    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=cache, error=promised, **engine)
+    predictor = Predictor(model, streams=MANY if len(found) > 1 else 1, cache=kept_graphs(), error=promised, **engine)
     if explain is None:
         answers = predictor.predict(found, chosen)
     else:

@@ -29,6 +29,13 @@ SLICES = click.option(
 )
 
 
+def kept_graphs() -> Path:
+    """Where OpenVINO keeps what it made of graphs, so that the next command starts sooner."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("neurodense", appauthor=False) / "openvino"
+
+
 def training_options(command: Command) -> Command:
     """What a training is made of: the options that `train` and `sweep` share."""
     for option in reversed(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import MODEL, PATH, engine_options
+from neurodense.cli.options import MODEL, PATH, engine_options, kept_graphs
 
 
 @click.command()
@@ -34,8 +34,6 @@ def serve(max_upload: int, max_files: int, queue: int, timeout: float, batch_wai
 
     Nothing that is uploaded is written to disk or to the log. SIGTERM ends it when what was accepted is answered.
     """
-    from platformdirs import user_cache_path
-
     from neurodense.serving.limits import Limits
     from neurodense.serving.server import serve as run
 
@@ -44,4 +42,4 @@ def serve(max_upload: int, max_files: int, queue: int, timeout: float, batch_wai
         request_bytes=size, files=max_files, held_bytes=max(2 * size, 2**30), requests=queue, answer_s=timeout,
         batch_wait_s=batch_wait / 1000,
     )  # fmt: skip
-    run(cache=user_cache_path("neurodense", appauthor=False) / "openvino", limits=limits, **options)
+    run(cache=kept_graphs(), limits=limits, **options)
