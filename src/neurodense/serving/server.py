@@ -162,7 +162,7 @@ class _Connection(h11.Connection):
 
     _head = b""
 
-    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # there it is one overload for each kind
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # no overloads
         """The bytes for an event; of a final head none yet."""
         data = super().send(event)
         if isinstance(event, h11.Response):
