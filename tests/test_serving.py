@@ -358,7 +358,7 @@ def test_an_unforeseen_error_is_a_problem_without_its_words(
 ) -> None:
     logging.getLogger("neurodense.serving").propagate = True
 
-    def broken(*args: Any) -> Any:
+    def broken(*args: Any, **options: Any) -> Any:
         raise ZeroDivisionError("Doe^Jane")
 
     monkeypatch.setattr(service.predictor.__class__, "answer", broken)
