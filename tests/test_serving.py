@@ -358,7 +358,7 @@ def test_an_unforeseen_error_is_a_problem_without_its_words(
 ) -> None:
     logging.getLogger("neurodense.serving").propagate = True
 
-    def broken(*args: Any) -> Any:
+    def broken(*args: Any, **options: Any) -> Any:
         raise ZeroDivisionError("Doe^Jane")
 
     monkeypatch.setattr(service.predictor.__class__, "answer", broken)
@@ -415,6 +415,70 @@ def test_every_answer_has_the_security_headers(client: TestClient) -> None:
     problem(client.get("/v1/predict"), 405)
     problem(client.get("/page/../app.py"), 404)
     problem(client.get("/page/%2e%2e/app.py"), 404)
+
+
+def test_with_and_without_a_query_the_answers_are_the_same(
+    client: TestClient, service: Service, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one they do not go through the router; FastAPI's own route is the reference."""
+    ways = ("/v1/predict", "/v1/predict?slices=brain")
+
+    def both(status: int, **request: Any) -> None:
+        direct, routed = (client.post(way, **request) for way in ways)
+        assert direct.status_code == routed.status_code == status
+        assert direct.content == routed.content
+        assert direct.headers == routed.headers
+
+    both(200, files=sent(("a.png", picture.read_bytes()), ("b.txt", b"x")))
+    both(422, files=sent(("b.txt", b"x")))
+    both(400, files=[("other", ("a.png", b"x", "image/png"))])
+    both(415, content=b"{}", headers={"Content-Type": "application/json"})
+    both(403, files=sent(("b.txt", b"x")), headers={"Origin": "http://evil.example"})
+    monkeypatch.setattr(service, "answers", lambda *_: 1 / 0)
+    client = TestClient(build(service), "http://localhost", raise_server_exceptions=False)
+    both(500, files=sent(("b.txt", b"x")))
+    monkeypatch.setattr(service, "stopping", True)
+    both(503, files=sent(("b.txt", b"x")))
+    text = client.get("/metrics").text
+    for status, count in {200: 2, 400: 2, 415: 2, 422: 2, 500: 2, 503: 2}.items():
+        line = f'neurodense_requests_total{{route="/v1/predict",status="{status}"}} {count}.0'
+        assert line in text
+
+
+def test_an_answer_goes_out_in_one_piece(service: Service) -> None:
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    from neurodense.serving.server import Protocol
+
+    class Line(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.written += [data] if data else []
+
+        def is_closing(self) -> bool:
+            return False
+
+    async def go(asked: bytes) -> list[bytes]:
+        config = uvicorn.Config(build(service), http=Protocol, log_config=None)
+        config.load()
+        protocol, line = Protocol(config=config, server_state=ServerState(), app_state={}), Line()
+        protocol.connection_made(line)
+        protocol.data_received(asked)
+        while not protocol.cycle.response_complete:
+            await asyncio.sleep(0.01)
+        protocol._unset_keepalive_if_required()
+        return line.written
+
+    (whole,) = asyncio.run(go(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    assert whole.startswith(b"HTTP/1.1 200 ")
+    assert whole.endswith(b'\r\n\r\n{"status":"alive"}')
+    (head,) = asyncio.run(go(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert head.endswith(b"\r\n\r\n")
 
 
 def test_the_model_says_what_it_is(client: TestClient, predictor: Predictor) -> None:

@@ -223,12 +223,12 @@ class Predictor:
             self.scored, self.streams, self.card.preprocess, inputs, slices, batch or self.batch, keep=keep
         )
 
-    def answer(self, item: Loaded, outputs: Outputs) -> Prediction:
-        """The answer from what `scored` gave for the slices of one input."""
+    def answer(self, item: Loaded, outputs: Outputs, *, placed: bool = True) -> Prediction:
+        """The answer from what `scored` gave for the slices of one input; `shift` needs it to be `placed`."""
         scores = outputs.scores
         slices = self._named(item.sources, outputs.logits, scores)
         middle = len(slices) // 2
-        place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection else None
+        place = self._rejection.coordinates(outputs.features[[middle]])[0] if self._rejection and placed else None
         if item.total == 1:
             return replace(slices[0], source=item.source, notes=item.notes, coordinates=place)
         mean = outputs.logits.mean(axis=0, dtype=np.float64, keepdims=True)  # scaling commutes with it

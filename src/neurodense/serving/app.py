@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from neurodense import __version__
 from neurodense.errors import DataError
@@ -22,6 +23,7 @@ from neurodense.scans.slices import Slices
 from neurodense.scans.study import Failure
 from neurodense.serving import maps
 from neurodense.serving.described import SCHEMAS, UPLOAD, answers
+from neurodense.serving.direct import Direct
 from neurodense.serving.drawing import png_of
 from neurodense.serving.files import page_files
 from neurodense.serving.problems import Problem
@@ -68,14 +70,16 @@ def build(service: Service, token: str | None = None, *, local: bool = True) -> 
         lifespan=lifespan,
     )
     _say_problems(app)
-    _predicting(app, service)
+    predict = _predicting(app, service)
     _watching(app, service)
     _page(app)
     _describe(app, secured=token is not None)
-    return Shield(app, service.metrics, token, local=local)
+    (route,) = (one for one in app.routes if isinstance(one, Route) and one.endpoint is predict)
+    return Shield(Direct(app, route, predict), service.metrics, token, local=local)
 
 
-def _predicting(app: FastAPI, service: Service) -> None:
+def _predicting(app: FastAPI, service: Service) -> Callable[[Request], Awaitable[Response]]:
+    """Add the routes, and give what answers `/v1/predict`."""
     predictor = service.predictor
     about: dict[str, Any] = {"notes": model_notes(predictor.card), "notice": NOTICE}
 
@@ -138,6 +142,8 @@ def _predicting(app: FastAPI, service: Service) -> None:
         return JSONResponse(
             {"card": card, "engine": predictor.engine, "precision": predictor.precision, "limits": limits, **about}
         )
+
+    return predict
 
 
 def _watching(app: FastAPI, service: Service) -> None:

@@ -157,6 +157,21 @@ class Workers(Multiprocess):
             mark_process_dead(pid, os.environ[FOLDER])  # type: ignore[no-untyped-call]
 
 
+class _Connection(h11.Connection):
+    """Gives an answer's head together with what comes behind it, so that both are one piece on the wire."""
+
+    _head = b""
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # no overloads
+        """The bytes for an event; of a final head none yet."""
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self._head = data or b""
+            return b""
+        head, self._head = self._head, b""
+        return head + data if data is not None else data
+
+
 class Protocol(H11Protocol):
     """HTTP/1.1; what is no HTTP gets problem details too, and who does not finish a request's headers is let go.
 
@@ -168,6 +183,10 @@ class Protocol(H11Protocol):
     headers_s, grace_s = 20.0, 0.5
     _ending = False
     _late: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _Connection(h11.SERVER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for headers."""

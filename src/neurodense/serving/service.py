@@ -45,6 +45,10 @@ _AHEAD = 8  # of them by one request
 _VOLUMES = 2
 
 
+class _UnreadError(Exception):
+    """There is nothing to run: it could not be read."""
+
+
 @dataclass(frozen=True)
 class Answered:
     """A prediction, and what a heat map is made of.
@@ -179,7 +183,7 @@ class Service:
                 finally:
                     self._count_reading(-small)
                 if isinstance(got[0], Failure):
-                    ran.cancel()
+                    ran.set_exception(_UnreadError())
                 else:
                     self._batcher.submit(got[0][0].pixels, ran)
             except BaseException as error:  # whatever it is, who waits must hear of it
@@ -189,19 +193,13 @@ class Service:
         async with places, self._pictures if small else self._volumes:
             self._count_reading(small)  # a volume takes too long to be waited for
             (self._readers if small else self._volume_reader).submit(read_and_hand_in)
-            ended = asyncio.wrap_future(ran)
-            try:
-                await asyncio.wait([ended])
-            except asyncio.CancelledError:
-                ended.cancel()
-                raise
-        outputs = None if ended.cancelled() else ended.result()
+            with suppress(_UnreadError):
+                outputs = await asyncio.wrap_future(ran)
         (one,) = got
         if isinstance(one, Failure):
             return one
-        assert outputs is not None  # only a failure cancels, beside who asked
         loaded, kept = one
-        return Answered(self.predictor.answer(loaded, outputs), outputs, kept)
+        return Answered(self.predictor.answer(loaded, outputs, placed=False), outputs, kept)
 
     def _count_reading(self, more: int) -> None:
         with self._counting:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from types import TracebackType
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from neurodense.scans.memory import MemoryFile
 from neurodense.serving.limits import Limits
@@ -103,19 +103,19 @@ async def read_files(request: Request, limits: Limits, share: Share) -> list[Mem
 async def _read(
     request: Request, parser: PushMultipartParser, limits: Limits, share: Share, files: list[MemoryFile]
 ) -> None:
-    stream = aiter(request.stream())
-    size, name, content = 0, "", bytearray()
-    while True:
+    size, name, content, more = 0, "", bytearray(), True
+    while more:
         try:
             async with asyncio.timeout(limits.idle_s):
-                chunk = await anext(stream, b"")
+                message = await request.receive()
         except TimeoutError:
             detail = f"No byte of the body came for {limits.idle_s:g} s."
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, {"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise Problem(HTTPStatus.BAD_REQUEST, "The client went away.") from None
-        if not chunk:
-            return
+        if message["type"] == "http.disconnect":
+            raise Problem(HTTPStatus.BAD_REQUEST, "The client went away.")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        if not chunk:  # which would tell the parser that the body ended
+            continue
         size += len(chunk)
         if size > limits.request_bytes:
             raise _too_large(limits)
