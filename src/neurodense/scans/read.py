@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from io import BytesIO
 
 from neurodense.errors import ScanError
 from neurodense.scans.memory import File, as_file
@@ -11,6 +12,8 @@ from neurodense.scans.scan import Scan
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".bmp", ".webp", ".gif"})
 """What a folder is searched for, in lower case. A file named directly is read whatever its name."""
+
+_AT_ONCE = 2**22  # bytes of a file that is read whole: a decoder asks for some dozen pieces, each a call of the system
 
 
 def read_scan(path: str | File, source: str | None = None) -> Scan:
@@ -35,7 +38,7 @@ def read_scan(path: str | File, source: str | None = None) -> Scan:
             raise ScanError(f"{source} is empty (0 bytes).")
         # By name, Pillow maps an uncompressed TIFF into memory and then scrambles one that lies on its side.
         with path.open("rb") as file:
-            return read_raster(file, source)
+            return read_raster(BytesIO(file.read()) if kind.st_size <= _AT_ONCE else file, source)
     except FileNotFoundError:
         raise ScanError(f"{source} does not exist.") from None
     except ScanError:

@@ -30,7 +30,7 @@ from neurodense.training.qdq import Ranges, observed, quantised
 
 MACRO_F1_DROP: Final = 0.003
 RECALL_DROP: Final = 0.01
-CALIBRATION_IMAGES: Final = 400
+CALIBRATION_IMAGES: Final = (400, 1600)  # the second where the first keep the gate shut
 _BATCH = 8
 
 
@@ -60,31 +60,43 @@ def quantise(
     folder, root, screen = Path(model), Path(root), screen or Screen()
     if not calibration or not validation:
         raise DataError("An int8 graph needs training images to calibrate on and validation images to be held to.")
-    chosen = calibration[:: max(1, len(calibration) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
     exact = Predictor(folder, precision="fp32", streams=MANY)
     card = read_card(folder).model_copy(update={"int8": None})
-    screen.say(f"int8: calibrating on {len(chosen):,} training images, then {len(validation):,} validation images")
-    ranges = calibrate(folder / GRAPH, _pixels(root, chosen, card))
+    before: Evaluation | None = None
+    losses: list[str] = []
+    for chosen in _samples(calibration):
+        if losses:
+            screen.say(f"int8: not good enough ({'; '.join(losses)}): once more, with more images")
+        screen.say(f"int8: calibrating on {len(chosen):,} training images, then {len(validation):,} validation images")
+        ranges = calibrate(folder / GRAPH, _pixels(root, chosen, card))
+        before = before or evaluate_records(exact, root, validation, screen)
+        with tempfile.TemporaryDirectory() as room:
+            graph = Path(room) / INT8_GRAPH
+            graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())
+            files = {**card.files, INT8_GRAPH: sha256_of(graph)}
+            alone = {"files": files, "out_of_distribution": None}  # the graph is judged, and its folder holds no more
+            write_card(Path(room), card.model_copy(update=alone))
+            after = evaluate_records(Predictor(room, precision="int8", streams=MANY), root, validation, screen)
+            if losses := shortfalls(before.metrics, after.metrics):
+                continue
+            with atomic.replacing(folder / INT8_GRAPH) as target:
+                target.write_bytes(graph.read_bytes())
+        card = card.model_copy(update={"files": files, "int8": _record(len(chosen), before, after, exact.engine)})
+        write_card(folder, card)
+        return card
+    raise ModelError(
+        f"The int8 graph is not good enough, so {folder} stays without: on {len(validation):,} images "
+        + "; ".join(losses) + ".",
+        "The model runs in fp32, and in bf16 where the CPU has it. More training images to calibrate on help.",
+    )  # fmt: skip
 
-    with tempfile.TemporaryDirectory() as room:
-        graph = Path(room) / INT8_GRAPH
-        graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())
-        files = {**card.files, INT8_GRAPH: sha256_of(graph)}
-        alone = {"files": files, "out_of_distribution": None}  # the graph is judged, and its folder holds no more
-        write_card(Path(room), card.model_copy(update=alone))
-        small = Predictor(room, precision="int8", streams=MANY)
-        before, after = (evaluate_records(one, root, validation, screen) for one in (exact, small))
-        if losses := shortfalls(before.metrics, after.metrics):
-            raise ModelError(
-                f"The int8 graph is not good enough, so {folder} stays without: on {before.metrics.n:,} images "
-                + "; ".join(losses) + ".",
-                "The model runs in fp32, and in bf16 where the CPU has it. More training images to calibrate on help.",
-            )  # fmt: skip
-        with atomic.replacing(folder / INT8_GRAPH) as target:
-            target.write_bytes(graph.read_bytes())
-    card = card.model_copy(update={"files": files, "int8": _record(len(chosen), before, after, exact.engine)})
-    write_card(folder, card)
-    return card
+
+def _samples(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Evenly spread records: as many as CALIBRATION_IMAGES says first, then more where there are more."""
+    for most in CALIBRATION_IMAGES:
+        yield records[:: max(1, len(records) // most)][:most]
+        if len(records) <= most:
+            return
 
 
 def shortfalls(before: Metrics, after: Metrics) -> list[str]:
