@@ -261,7 +261,7 @@ def _range(
 def _scaled(samples: Array, zero: float, one: float, opacity: Array | None) -> NDArray[np.float32]:
     """Pixels in [0, 1], of which `zero` becomes 0. In bands, so that double precision takes memory for one only."""
     if samples.dtype == np.uint8 and (zero, one) == (0, 255) and opacity is None:  # single precision gives the same
-        return np.divide(samples, np.float32(255), dtype=np.float32)
+        return np.divide(samples, np.float32(255), dtype=np.float32, order="C")
     pixels = np.empty(samples.shape, np.float32)
     step = max(1, _BAND // samples.shape[1])
     for row in range(0, samples.shape[0], step):
