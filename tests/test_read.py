@@ -522,13 +522,13 @@ def test_a_file_that_vanishes_or_shrinks_while_it_is_read(tmp_path, grey, monkey
         patch.setattr(Path, "stat", gone)
         refused(path, "does not exist")
     path = saved(tmp_path / "x.tif", grey)
-    pages = raster.count_pages
 
-    def shrinks(file, source):
-        os.truncate(path, 100)
-        return pages(file, source)
+    def shrinks(self, **options):
+        result = stat(self, **options)
+        os.truncate(self, 100)
+        return result
 
-    monkeypatch.setattr(raster, "count_pages", shrinks)
+    monkeypatch.setattr(Path, "stat", shrinks)
     refused(path, "")
 
 
