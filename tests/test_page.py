@@ -83,10 +83,13 @@ def mean_colour(page: Any) -> list[float]:
 
 
 def test_a_folder_of_every_kind(page: Any, study: Path) -> None:
+    from playwright.sync_api import expect
+
     assert page.get_by_text("not a medical device").first.is_visible()
     assert page.locator("#bar").is_hidden(), "the empty state has no tools"
     add(page, study, 4)
-    assert page.locator("#state").inner_text() == "4 scans · 1 could not be read · 1 other files passed over"
+    said = "4 scans · 1 could not be read · 1 other files passed over"
+    expect(page.locator("#state")).to_have_text(said)  # which waits: it is drawn in the next frame
     names = page.locator(".card .name").all_inner_texts()
     assert sorted(names) == ["study/a.png", "study/broken.png", "study/head.nii", "study/t1"]
     assert page.locator(".card .thumb canvas").count() == 3
