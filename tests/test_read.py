@@ -523,12 +523,23 @@ def test_a_file_that_vanishes_or_shrinks_while_it_is_read(tmp_path, grey, monkey
         refused(path, "does not exist")
     path = saved(tmp_path / "x.tif", grey)
 
-    def shrinks(self, **options):
+    def shrinks_before(self, **options):
         result = stat(self, **options)
         os.truncate(self, 100)
         return result
 
-    monkeypatch.setattr(Path, "stat", shrinks)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", shrinks_before)
+        refused(path, "")
+    path = saved(tmp_path / "x.tif", grey)
+    pages = raster.count_pages
+
+    def shrinks(file, source):
+        os.truncate(path, 100)
+        return pages(file, source)
+
+    monkeypatch.setattr("neurodense.scans.read._AT_ONCE", 0)  # a large file is read piece by piece
+    monkeypatch.setattr(raster, "count_pages", shrinks)
     refused(path, "")
 
 

@@ -62,14 +62,13 @@ def quantise(
         raise DataError("An int8 graph needs training images to calibrate on and validation images to be held to.")
     exact = Predictor(folder, precision="fp32", streams=MANY)
     card = read_card(folder).model_copy(update={"int8": None})
-    before: Evaluation | None = None
+    before = evaluate_records(exact, root, validation, screen)
     losses: list[str] = []
     for chosen in _samples(calibration):
         if losses:
             screen.say(f"int8: not good enough ({'; '.join(losses)}): once more, with more images")
         screen.say(f"int8: calibrating on {len(chosen):,} training images, then {len(validation):,} validation images")
         ranges = calibrate(folder / GRAPH, _pixels(root, chosen, card))
-        before = before or evaluate_records(exact, root, validation, screen)
         with tempfile.TemporaryDirectory() as room:
             graph = Path(room) / INT8_GRAPH
             graph.write_bytes(quantised(whole_graph(folder / GRAPH), ranges).SerializeToString())
@@ -85,7 +84,7 @@ def quantise(
         write_card(folder, card)
         return card
     raise ModelError(
-        f"The int8 graph is not good enough, so {folder} stays without: on {len(validation):,} images "
+        f"The int8 graph is not good enough, so {folder} stays without: on {before.metrics.n:,} images "
         + "; ".join(losses) + ".",
         "The model runs in fp32, and in bf16 where the CPU has it. More training images to calibrate on help.",
     )  # fmt: skip
