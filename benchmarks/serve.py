@@ -78,18 +78,18 @@ def _rates(model: Path, image: Path, server: Server, body: Path, seconds: int, r
         warm()
     used[None].clear()
     _hey(server, body, "-c", "4", "-z", f"{_WARM_S}s")
-    found: dict[str, list[float]] = {"graph": [], "batch 4": [], "batch 16": [], "http": []}
+    found: dict[str, list[float]] = {"graph": [], "own batch": [], "batch 16": [], "http": []}
     loads = []
     for _ in range(rounds):
         found["graph"].append(_for(seconds / 3, graph))
-        found["batch 4"].append(_for(seconds / 3, without_http))
+        found["own batch"].append(_for(seconds / 3, without_http))
         found["batch 16"].append(_for(seconds / 3, lambda: without_http(_BATCH)))
         loads.append(_hey(server, body, "-c", str(_CLIENTS), "-z", f"{seconds}s"))
         found["http"].append(loads[-1]["rate"])
     spread = {
         name: {"median": statistics.median(all_), "from": min(all_), "to": max(all_)} for name, all_ in found.items()
     }
-    engine = max((spread["batch 4"], spread["batch 16"]), key=lambda one: one["median"])
+    engine = max((spread["own batch"], spread["batch 16"]), key=lambda one: one["median"])
     # What the generator takes of the cores, a client elsewhere would not.
     taken = statistics.median(load["hey_cores"] for load in loads) / usable_cores()
     http = spread["http"]["median"]

@@ -31,6 +31,7 @@ from neurodense.scans.study import Failure, read_study
 Input = str | File | Series | Study | Scan | Failure
 """What is predicted: a file, a series, what was read already, or a failure to find something, which is passed on."""
 
+_HANDFUL = 8  # pictures at most that a thread reads in a row
 _VOLUMES_AHEAD = 2  # that wait, preprocessed, while another one's slices run
 
 
@@ -55,8 +56,8 @@ def run_through(
 ) -> Iterator[tuple[Loaded, Outputs] | Failure]:
     """Inputs in order, each with the outputs for its slices; a bad file is a Failure in its place.
 
-    In memory are at most: three batches of pictures and two volumes that were read, and one batch more than there are
-    streams that run or wait for being taken.
+    In memory are at most: three batches of pictures and a handful, two volumes that were read, and one batch more than
+    there are streams that run or wait for being taken.
 
     Args:
         run: What runs the graph. Called from `streams` threads.
@@ -110,32 +111,61 @@ def _batches(
 
     Pictures are read ahead by two batches, in several threads; volumes by `_VOLUMES_AHEAD`, in one.
     """
-    waiting: deque[tuple[bool, Future[Loaded | Failure]]] = deque()
+    waiting: deque[tuple[bool, int, Future[list[Loaded | Failure]]]] = deque()  # a volume, inputs, what they become
     pictures = ThreadPoolExecutor(max_workers=min(8, usable_cores() + 1))
     volumes = ThreadPoolExecutor(max_workers=1)
-    source = iter(inputs)
+    source = _handfuls(inputs)
     exhausted = False
     now: list[Loaded | Failure] = []
     count = 0
     try:
         while waiting or not exhausted:
-            while not exhausted and len(waiting) < 3 * batch and sum(big for big, _ in waiting) < _VOLUMES_AHEAD:
-                item = next(source, None)
-                if item is None:
-                    exhausted = True
+            while (
+                not exhausted
+                and sum(held for _, held, _ in waiting) < 3 * batch
+                and sum(big for big, _, _ in waiting) < _VOLUMES_AHEAD
+            ):
+                big, items = next(source, (False, []))
+                if items:
+                    pool = volumes if big else pictures
+                    waiting.append((big, len(items), pool.submit(lambda items: [load(one) for one in items], items)))
                 else:
-                    big = _may_be_a_volume(item)
-                    waiting.append((big, (volumes if big else pictures).submit(load, item)))
-            if waiting:
-                loaded = waiting.popleft()[1].result()
+                    exhausted = True
+            for loaded in waiting.popleft()[2].result() if waiting else ():
                 now.append(loaded)
                 count += 1 if isinstance(loaded, Failure) else len(loaded.sources)
-            if now and (count >= batch or not (waiting or not exhausted)):
-                yield now
-                now, count = [], 0
+                if count >= batch:
+                    yield now
+                    now, count = [], 0
+        if now:
+            yield now
     finally:
         for pool in (pictures, volumes):
             pool.shutdown(cancel_futures=True)
+
+
+def _handfuls(inputs: Iterable[Input]) -> Iterator[tuple[bool, list[Input]]]:
+    """True and a volume, or False and the next pictures: one, then two, then more, up to `_HANDFUL`.
+
+    To hand a thread each by itself, and to be woken for each, takes a third of the time of reading small pictures.
+    Beginning with few, a handful of large ones is read by all threads.
+    """
+    held: list[Input] = []
+    most = 1
+    for item in inputs:
+        big = _may_be_a_volume(item)
+        if held and big:
+            yield False, held
+            held = []
+        if big:
+            yield True, [item]
+            continue
+        held.append(item)
+        if len(held) == most:
+            yield False, held
+            held, most = [], min(2 * most, _HANDFUL)
+    if held:
+        yield False, held
 
 
 def load(item: Input, preprocess: Preprocess, slices: Slices, *, keep: bool) -> Loaded | Failure:
@@ -147,7 +177,8 @@ def load(item: Input, preprocess: Preprocess, slices: Slices, *, keep: bool) -> 
     source = str(item) if isinstance(item, str | Path | MemoryFile) else item.source
     try:
         study = item if isinstance(item, Study) else read_study(item, slices)
-        pixels = np.stack([preprocess(scan) for scan in study.scans])
+        slices_ = [preprocess(scan) for scan in study.scans]
+        pixels = np.stack(slices_) if len(slices_) > 1 else slices_[0][np.newaxis]  # a stack is a copy
     except ScanError as error:
         return Failure(source, type(error).__name__, error.message)
     except OSError as error:

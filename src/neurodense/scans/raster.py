@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -36,6 +37,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from neurodense.errors import ScanError
+from neurodense.scans.jpeg import plain_jpeg
 from neurodense.scans.libtiff import complaints
 from neurodense.scans.quiet import quiet
 from neurodense.scans.scan import Scan
@@ -107,6 +109,10 @@ def read_raster(file: BinaryIO, source: str) -> Scan:
     format_ = raster_format(file.read(12))
     if format_ is None:
         raise ScanError(f"{source} is no {', '.join(FORMATS)} that can be read, whatever its name says.")
+    if format_ == "JPEG" and isinstance(file, BytesIO):  # where the file is in memory anyway
+        grey = plain_jpeg(file.getvalue(), MIN_SIDE, MAX_PIXELS)
+        if grey is not None:
+            return Scan(_scaled(grey, 0, 255, None), source, 8, format_)
     pages = 1
     if format_ == "PNG":
         check_png(file, MAX_PIXELS)

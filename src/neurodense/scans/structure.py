@@ -14,7 +14,8 @@ from neurodense.errors import ScanError
 
 _MAX_PAGES = 100_000  # that are counted
 _MAX_TAGS = 1000  # of a TIFF's first page: Pillow takes 13 microseconds for each, and real files have a few dozen
-_MAX_PASSES = 100  # of a JPEG, as libtiff has it: real files have a dozen, and each may cost a whole decoding
+MAX_PASSES = 100  # of a JPEG, as libtiff has it: real files have a dozen, and each may cost a whole decoding
+START_OF_PASS = b"\xff\xda"  # T.81, table B.1
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type of a PNG
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -35,9 +36,9 @@ class Passes:
     def read(self, size: int) -> bytes:
         """The next bytes, or the error."""
         data = self._file.read(size)
-        self._passes += data.count(b"\xff\xda")
-        if self._passes > _MAX_PASSES:
-            raise ScanError(f"{self._source} is a JPEG of more than {_MAX_PASSES} passes, no real one has so many.")
+        self._passes += data.count(START_OF_PASS)
+        if self._passes > MAX_PASSES:
+            raise ScanError(f"{self._source} is a JPEG of more than {MAX_PASSES} passes, no real one has so many.")
         return data
 
 
