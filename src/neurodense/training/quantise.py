@@ -86,7 +86,7 @@ def quantise(
     raise ModelError(
         f"The int8 graph is not good enough, so {folder} stays without: on {before.metrics.n:,} images "
         + "; ".join(losses) + ".",
-        "It runs without one, in fp32, and in bf16 where the CPU has it: --precision auto takes the fastest that is there.",
+        "It runs without one: --precision auto takes bf16 where the CPU has it, else fp32.",
     )  # fmt: skip
 
 
