@@ -280,3 +280,41 @@ def test_two_processes_do_not_train_one_run(both: tuple[Path, Path]) -> None:
     with FileLock(both[0] / ".lock"), pytest.raises(RunError, match="Another process"):
         runs.resume(both[0], continue_epochs=1)
     assert (both[0] / "run.json").read_bytes() == before
+
+
+def test_checkpoints_are_apart_and_the_best_of_between_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are numbers of their epoch: what is written is what `resume` and `keep = "best"` need."""
+    now = 0.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    keeper, live = checkpoints.Keeper(tmp_path), {"weight": torch.zeros(3)}
+
+    def epoch(number: int, *, is_best: bool, must: bool = False) -> bool:
+        live["weight"].fill_(number)
+        best = (1.0, 0.0, number)
+        return keeper.epoch(
+            checkpoints.Checkpoint(checkpoints.Position(total_epoch=number, best=best), live),
+            is_best=is_best,
+            must=must,
+        )
+
+    def written() -> tuple[float, float]:
+        last, best = (checkpoints.load(tmp_path / f"{name}.safetensors") for name in ("last", "best"))
+        assert last.position.total_epoch == last.network["weight"][0]
+        assert best.position.total_epoch == best.network["weight"][0]
+        return last.position.total_epoch, best.position.total_epoch
+
+    assert epoch(1, is_best=True)
+    assert written() == (1, 1)
+    now = checkpoints.SECONDS_APART - 1
+    assert not epoch(2, is_best=True)
+    assert not epoch(3, is_best=False)
+    assert written() == (1, 1), "a kill here goes on from the first epoch"
+    now = checkpoints.SECONDS_APART
+    assert epoch(4, is_best=False)
+    assert written() == (4, 2)
+    assert not epoch(5, is_best=True)
+    assert epoch(6, is_best=True, must=True), "the end of a stage is written whatever the time"
+    assert written() == (6, 6)
+    assert not epoch(7, is_best=False)
+    assert epoch(8, is_best=False, must=True)
+    assert written() == (8, 6)

@@ -352,19 +352,18 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     run: Path, phantoms: Path, taught: Recipe, file: Path, tmp_path: Path, no_finish: None
 ) -> None:
     own = shutil.copyfile(file, tmp_path / "own.onnx")
-    keep, kept = checkpoints.keep, []
+    epoch, kept = checkpoints.Keeper.epoch, []
 
     def keep_and_stop(*arguments: Any, **options: Any) -> None:
-        keep(*arguments, **options)
-        kept.append(1)
+        kept.append(epoch(*arguments, **options))
         raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "keep", keep_and_stop)
+        patch.setattr(checkpoints.Keeper, "epoch", keep_and_stop)
         with pytest.raises(KeyboardInterrupt):
             go(phantoms, out, taught, teacher=own)
-    assert kept == [1]
+    assert kept == [True]
     own.rename(tmp_path / "moved.onnx")
     with pytest.raises(RunError, match=r"own\.onnx cannot be read.*\n.*--teacher FILE says where own\.onnx is"):
         resume(out)

@@ -31,7 +31,7 @@ from neurodense.scans.study import Failure, read_study
 Input = str | File | Series | Study | Scan | Failure
 """What is predicted: a file, a series, what was read already, or a failure to find something, which is passed on."""
 
-_HANDFUL = 8  # pictures at most that a thread reads in a row
+HANDFUL = 8  # pictures at most that a thread reads in a row
 _VOLUMES_AHEAD = 2  # that wait, preprocessed, while another one's slices run
 
 
@@ -145,7 +145,7 @@ def _batches(
 
 
 def _handfuls(inputs: Iterable[Input]) -> Iterator[tuple[bool, list[Input]]]:
-    """True and a volume, or False and the next pictures: one, then two, then more, up to `_HANDFUL`.
+    """True and a volume, or False and the next pictures: one, then two, then more, up to `HANDFUL`.
 
     To hand a thread each by itself, and to be woken for each, takes a third of the time of reading small pictures.
     Beginning with few, a handful of large ones is read by all threads.
@@ -163,7 +163,7 @@ def _handfuls(inputs: Iterable[Input]) -> Iterator[tuple[bool, list[Input]]]:
         held.append(item)
         if len(held) == most:
             yield False, held
-            held, most = [], min(2 * most, _HANDFUL)
+            held, most = [], min(2 * most, HANDFUL)
     if held:
         yield False, held
 

@@ -7,8 +7,10 @@ random number generator has to be kept: see `fit.py`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from torch import Tensor, nn
 
 from neurodense.atomic import replacing
 from neurodense.errors import RunError
+
+SECONDS_APART = 5.0
+"""Between two checkpoints within a stage, at least."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,38 @@ def copy(path: Path, target: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
-def keep(folder: Path, here: Checkpoint, *, is_best: bool) -> None:
-    """Write an epoch's last.safetensors, and best.safetensors where it is the best so far."""
-    save(folder / "last.safetensors", here)
-    if is_best:
-        keep_best(folder, here)
+class Keeper:
+    """Writes the checkpoints of a training: last.safetensors, and best.safetensors of the best epoch so far.
+
+    Not after each epoch, which of small trainings takes less time than its checkpoint: at most `SECONDS_APART` and the
+    epoch that ends them are lost by a kill, and done again to the bit.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._due = -math.inf
+        self._best: Checkpoint | None = None  # that is not written yet
+
+    def epoch(self, here: Checkpoint, *, is_best: bool, must: bool) -> bool:
+        """Take in where an epoch ended; True where it was written.
+
+        Args:
+            here: Its tensors may change afterwards.
+            is_best: Whether it is the best so far.
+            must: Whether it is to be written at once, since what it needs to go on is about to go away.
+        """
+        if not must and time.monotonic() < self._due:
+            if is_best:
+                weights = {name: tensor.clone() for name, tensor in {**here.network, **here.ema}.items()}
+                self._best = Checkpoint(here.position, weights)
+            return False
+        if self._best is not None and not is_best:  # before `last`, or after a kill nobody would know of it
+            save(self._folder / "best.safetensors", self._best)
+        save(self._folder / "last.safetensors", here)
+        if is_best:
+            keep_best(self._folder, here)
+        self._best, self._due = None, time.monotonic() + SECONDS_APART
+        return True
 
 
 def keep_best(folder: Path, here: Checkpoint) -> None:

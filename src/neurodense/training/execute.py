@@ -165,7 +165,7 @@ def new_fit(
         folder: Where checkpoints go; None keeps none.
         log: Told each batch and epoch.
         screen: Told what happens.
-        push: Called after each epoch.
+        push: Called after each checkpoint.
     """
     recipe = Recipe.model_validate(sheet.recipe)
     arithmetic = choose(sheet.device, sheet.precision)

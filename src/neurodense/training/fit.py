@@ -78,6 +78,7 @@ class Fit:
         self.network, self.recipe, self.setting = network, recipe, setting
         self.activations, self.journal, self.screen = activations, journal, screen
         self.after_checkpoint = after_checkpoint
+        self._keeper = checkpoints.Keeper(setting.folder) if setting.folder is not None else None
         self.position = Position()
         self.steps_an_epoch = math.ceil(setting.train_count / recipe.batch_size)
 
@@ -159,10 +160,10 @@ class Fit:
             )
             state = checkpoints.optimizer_tensors(optimizer, names)
             running = ema.shadow if ema is not None and not last else {}
-            if self.setting.folder is not None:
+            if self._keeper is not None:
                 here = Checkpoint(self.position, self.network.state_dict(), state, running)
-                checkpoints.keep(self.setting.folder, here, is_best=is_best)
-            self.after_checkpoint()
+                if self._keeper.epoch(here, is_best=is_best, must=last):
+                    self.after_checkpoint()
         if processes.first() and self.activations is not None and self._is_private(index):
             self.activations.drop(stage.cut)
         return state
