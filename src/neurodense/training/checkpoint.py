@@ -91,6 +91,14 @@ class Keeper:
         self._due = -math.inf
         self._best: Checkpoint | None = None  # that is not written yet
 
+    def mend(self, start: Checkpoint) -> None:
+        """Write the best weights if a kill came between the two files of the epoch that `start` goes on from."""
+        best, path = start.position.best, self._folder / "best.safetensors"
+        if best is None or best[2] != start.position.total_epoch:
+            return
+        if not path.exists() or load(path).position.total_epoch != best[2]:
+            keep_best(self._folder, Checkpoint(start.position, start.network, ema=start.ema))
+
     def epoch(self, here: Checkpoint, *, is_best: bool, must: bool) -> bool:
         """Take in where an epoch ended; True where it was written.
 

@@ -86,7 +86,8 @@ class Fit:
         """Train from `start` to the end of the recipe; leaves checkpoints/last and best."""
         self.network.load_state_dict(start.network)
         self.position = start.position
-        self._mend_best(start)
+        if self._keeper is not None:
+            self._keeper.mend(start)
         state = start.optimizer
         for index in range(self.position.stage, len(self.recipe.stage)):
             stage = self.recipe.stage[index]
@@ -95,15 +96,6 @@ class Fit:
             if stage.continued or self.position.epoch:
                 checkpoints.restore_optimizer(optimizer, state, parameters)
             state = self._stage(index, stage, parameters, optimizer, start.ema if self.position.epoch else {})
-
-    def _mend_best(self, start: Checkpoint) -> None:
-        """Write the best weights if a kill came between the two checkpoints of an epoch that was the best."""
-        best, folder = start.position.best, self.setting.folder
-        if folder is None or best is None or best[2] != start.position.total_epoch:
-            return
-        path = folder / "best.safetensors"
-        if not path.exists() or checkpoints.load(path).position.total_epoch != best[2]:
-            checkpoints.keep_best(folder, Checkpoint(start.position, start.network, ema=start.ema))
 
     def _stage(
         self,
