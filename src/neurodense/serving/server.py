@@ -114,6 +114,7 @@ def serve(
         app,
         factory=workers > 1,
         workers=workers,
+        loop=f"{__name__}:SharingLoop" if workers > 1 and sys.platform != "win32" else "asyncio",
         http=Protocol,
         ws="none",
         lifespan="on",
@@ -155,6 +156,20 @@ class Workers(Multiprocess):
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid, os.environ[FOLDER])  # type: ignore[no-untyped-call]
+
+
+class SharingLoop(asyncio.SelectorEventLoop):
+    """Takes one connection at a time from the socket that several processes wait at.
+
+    By itself a loop takes all that are there: of clients that come together, and whose connections stay, one process
+    would have most and another none.
+    """
+
+    async def create_server(self, *args: Any, sock: socket.socket, backlog: int, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
+        """As the base class does, of a socket; asyncio takes `backlog` for how many to accept in a turn as well."""
+        server = await super().create_server(*args, sock=sock, backlog=1, **kwargs)
+        sock.listen(backlog)
+        return server
 
 
 class _Connection(h11.Connection):
