@@ -1,10 +1,13 @@
 """The REST service in this process: answers, limits, problems, and what must not be in them."""
 
 import asyncio
+import contextlib
 import io
+import itertools
 import json
 import logging
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from starlette.testclient import TestClient
 from neurodense.inference.predictor import Predictor
 from neurodense.serving.app import build
 from neurodense.serving.limits import Limits
+from neurodense.serving.server import SharingLoop
 from neurodense.serving.service import Service
 
 TOKEN = "correct horse battery staple"
@@ -487,3 +491,39 @@ def test_the_model_says_what_it_is(client: TestClient, predictor: Predictor) -> 
     assert model["precision"] == "fp32"
     assert "synthetic" in model["notes"][0]
     assert "not a medical device" in model["notice"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has the loop that uvicorn gives it")
+@pytest.mark.parametrize(("kind", "most"), [(SharingLoop, 2), (asyncio.SelectorEventLoop, 8)])
+def test_one_process_does_not_take_all_connections_at_once(kind: type[asyncio.SelectorEventLoop], most: int) -> None:
+    """Eight clients wait. What a process leaves of them in a turn (it takes two, from Python 3.13) others may take."""
+    made: list[asyncio.BaseTransport] = []
+
+    class Counting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def largest(place: socket.socket) -> int:
+        await asyncio.get_running_loop().create_server(Counting, sock=place, backlog=64)
+        turns = [0]
+        while len(made) < 8:
+            await asyncio.sleep(0)
+            turns.append(len(made))
+        return max(after - before for before, after in itertools.pairwise(turns))
+
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+        place.setblocking(False)
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(place.getsockname()))
+        loop = kind()
+        try:
+            taken = loop.run_until_complete(asyncio.wait_for(largest(place), 20))
+        finally:
+            for transport in made:
+                transport.close()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+    assert taken <= most
+    if kind is asyncio.SelectorEventLoop:
+        assert taken > 2, "what this test holds against it"

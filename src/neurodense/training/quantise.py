@@ -59,7 +59,10 @@ def quantise(
     """
     folder, root, screen = Path(model), Path(root), screen or Screen()
     if not calibration or not validation:
-        raise DataError("An int8 graph needs training images to calibrate on and validation images to be held to.")
+        raise DataError(
+            "An int8 graph needs training images to calibrate on and validation images to be held to.",
+            "--data takes the folder that the model was trained on, and --split its RUN/split.csv",
+        )
     exact = Predictor(folder, precision="fp32", streams=MANY)
     card = read_card(folder).model_copy(update={"int8": None})
     before = evaluate_records(exact, root, validation, screen)
