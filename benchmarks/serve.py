@@ -33,7 +33,7 @@ from neurodense.scans.study import read_image
 _CLIENTS = 32
 _SHARE = 0.8  # of the engine's own rate, at which latency is looked at
 _WARM_S = 3
-_BATCH = 16  # that of the service; `Predictor.predict` takes 4 by itself, the faster one counts
+_BATCH = 16  # beside the predictor's own, which is the service's too: the faster one counts
 _FILES = 256
 _LOST = re.compile(r"\[(\d+)\]\s+(.*)")
 

@@ -38,7 +38,6 @@ from neurodense.serving.uploads import Held, Share
 Item = MemoryFile | Series | Failure
 T = TypeVar("T")
 
-_BATCH = 16  # slices of a run where so many wait: a fifth less work for each than in runs of 4
 _READERS = 4  # threads: a picture of 64 megapixels takes half a gigabyte while it is read
 _PICTURES = 32  # read, and not answered yet
 _AHEAD = 8  # of them by one request
@@ -82,7 +81,7 @@ class Service:
         self._requests, self._reading, self._slice_s = 0, 0, 0.05
         self._counting = threading.Lock()
         self._batcher = Batcher(
-            predictor.scored, predictor.streams, max(predictor.batch, _BATCH), limits.batch_wait_s, self._observe,
+            predictor.scored, predictor.streams, predictor.batch, limits.batch_wait_s, self._observe,
             lambda: self._reading > 0,
         )  # fmt: skip
         self._readers = ThreadPoolExecutor(min(_READERS, usable_cores() + 1), "read")
