@@ -1,6 +1,7 @@
 """The service under load: its rate beside what the same files cost without HTTP, latency, memory, an end under load.
 
-The load comes from `hey` (Debian package of that name), on the same cores as the service.
+The load comes from `hey` (Debian package of that name), as much as 32 clients can ask, and from `h2load` (Debian's
+nghttp2-client), so many requests a second; both on the same cores as the service.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ _LOST = re.compile(r"\[(\d+)\]\s+(.*)")
 
 def measure(model: Path, image: Path, seconds: int, rounds: int, workers: int, soak_s: float, out: Path) -> None:
     """Print and write the table; `seconds` is the length of each load."""
-    if shutil.which("hey") is None:
-        raise SystemExit("hey is not installed: apt-get install hey")
+    for name, package in (("hey", "hey"), ("h2load", "nghttp2-client")):
+        if shutil.which(name) is None:
+            raise SystemExit(f"{name} is not installed: apt-get install {package}")
     with tempfile.TemporaryDirectory() as room:
         body = Path(room) / "body"
         body.write_bytes(form((image.name, image.read_bytes())))
@@ -168,29 +170,25 @@ def _hey(server: Server, body: Path, *options: str) -> dict[str, float]:
 
 
 def _paced(server: Server, body: Path, rate: float, seconds: float) -> dict[str, float]:
-    """A load of `rate` requests a second by clients that begin one after the other.
+    """A load of `rate` requests a second from 32 clients that begin one after the other, evenly spaced.
 
-    Workers of one hey beat time together: 32 requests at once, then none. So each client is a hey of its own. A client
-    waits for its answer before it asks again, and cannot catch up: the rate that was reached is said too. The first
-    second, in which they start, does not count.
+    A client asks again at its next time, or, where the answer before came later than that, at once: it catches up, so
+    that the rate is kept where it can be. The time in which they start does not count, and at least a second.
     """
-    words = _words(server, body, "-c", "1", "-q", f"{rate / _CLIENTS:.4f}", "-z", f"{seconds + 1:g}s", "-o", "csv")
-    clients = []
-    for _ in range(_CLIENTS):
-        clients.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
-        time.sleep(1 / rate)
-    texts: list[str] = [""] * _CLIENTS
-
-    def take(k: int) -> None:
-        texts[k] = clients[k].communicate()[0]
-
-    takers = [threading.Thread(target=take, args=(k,)) for k in range(_CLIENTS)]
-    for taker in takers:
-        taker.start()
-    for taker in takers:
-        taker.join()
+    period_ms = max(1, round(1000 / rate))
+    start_s = max(1.0, _CLIENTS * period_ms / 1000)
+    with tempfile.TemporaryDirectory() as room:
+        log = Path(room) / "log"
+        words = ["h2load", "--h1", "-c", str(_CLIENTS), "-r", "1", f"--rate-period={period_ms}ms"]
+        words += [f"--rps={rate / _CLIENTS:.4f}", "-n", str(round(rate * (start_s + seconds))), "-d", str(body)]
+        words += ["-H", f"content-type: {TYPE}", f"--log-file={log}", server.url("/v1/predict")]
+        subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+        lines = [tuple(map(int, line.split("\t")[:3])) for line in log.read_text().splitlines()]
+    first = min(began for began, _, _ in lines)
     rows = [
-        row for text in texts for row in csv.DictReader(io.StringIO(text)) if 1 <= float(row["offset"]) < 1 + seconds
+        {"response-time": str(took / 1e6), "status-code": str(status)}
+        for began, status, took in lines
+        if start_s <= (began - first) / 1e6 < start_s + seconds
     ]
     return {"asked": rate, "requests": len(rows), "rate": len(rows) / seconds, **_latencies(rows)}
 

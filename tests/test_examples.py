@@ -7,7 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 
@@ -56,6 +59,32 @@ def test_the_teacher_teaches(phantoms: Path, finished_run: Path, tmp_path: Path)
     assert "epoch 2/2, 96 px" in out.stdout
     assert "within" in out.stdout
     read_teacher(tmp_path / "teacher.onnx", ["glioma", "meningioma", "notumor", "pituitary"])
+
+
+def test_a_head_becomes_slices_of_three_planes(tmp_path: Path) -> None:
+    """A box that is brighter towards the front and the crown, in a file whose axes run to the left, back and down."""
+    volume = np.zeros((40, 60, 50), np.float32)
+    volume[10:30, 10:50, 5:45] = 50 + np.linspace(0, 1, 40)[:, None] * 20 + np.linspace(0, 1, 40) * 20
+    there = nibabel.Nifti1Image(volume[::-1, ::-1, ::-1], np.diag([-1.0, -1.0, -1.0, 1.0]))
+    nibabel.save(there, tmp_path / "head.nii.gz")
+    words = [ROOT / "examples" / "healthy_slices.py", tmp_path / "head.nii.gz", tmp_path / "out", "--every", "4"]
+    out = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    pictures = {path.stem: np.asarray(Image.open(path)) for path in (tmp_path / "out").iterdir()}
+    assert f"{len(pictures)} slices" in out.stdout
+    assert sum(name.startswith("sagittal") for name in pictures) == 5  # 10, 14, ... 26 of 10 to 29
+    assert sum(name.startswith("coronal") for name in pictures) == 10
+    assert sum(name.startswith("axial") for name in pictures) == 10
+    shapes = {name.partition("-")[0]: picture.shape for name, picture in pictures.items()}
+    assert shapes == {"sagittal": (50, 60), "coronal": (50, 40), "axial": (60, 40)}
+    axial, coronal = pictures["axial-022"], pictures["coronal-030"]
+    assert axial[12, 20] > axial[47, 20], "the front is at the top"
+    assert coronal[8, 20] > coronal[42, 20], "the crown is at the top"
+    wrong = subprocess.run(
+        [sys.executable, *map(str, words[:-1]), "0"], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert wrong.returncode == 2
+    assert "--every 0" in wrong.stderr
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:

@@ -30,7 +30,7 @@ from starlette.testclient import TestClient
 from neurodense.inference.predictor import Predictor
 from neurodense.serving.app import build
 from neurodense.serving.limits import Limits
-from neurodense.serving.server import SharingLoop
+from neurodense.serving.server import Loop
 from neurodense.serving.service import Service
 
 TOKEN = "correct horse battery staple"
@@ -494,7 +494,7 @@ def test_the_model_says_what_it_is(client: TestClient, predictor: Predictor) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has the loop that uvicorn gives it")
-@pytest.mark.parametrize(("kind", "most"), [(SharingLoop, 2), (asyncio.SelectorEventLoop, 8)])
+@pytest.mark.parametrize(("kind", "most"), [(Loop, 2), (asyncio.SelectorEventLoop, 8)])
 def test_one_process_does_not_take_all_connections_at_once(kind: type[asyncio.SelectorEventLoop], most: int) -> None:
     """Eight clients wait. What a process leaves of them in a turn (it takes two, from Python 3.13) others may take."""
     made: list[asyncio.BaseTransport] = []
@@ -527,3 +527,54 @@ def test_one_process_does_not_take_all_connections_at_once(kind: type[asyncio.Se
     assert taken <= most
     if kind is asyncio.SelectorEventLoop:
         assert taken > 2, "what this test holds against it"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has the loop that uvicorn gives it")
+def test_a_connection_that_is_accepted_as_the_service_ends_does_not_hold_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listening is closed between the accepting and `connection_made`; uvicorn has told all others by then."""
+    import uvicorn
+    from uvicorn.server import ServerState
+
+    from neurodense.serving.server import Protocol
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nobody asks")
+
+    monkeypatch.setattr(Protocol, "grace_s", 0.1)
+    state = ServerState()
+    config = uvicorn.Config(nothing, http=Protocol, log_config=None, lifespan="off")
+    config.load()
+
+    async def go(place: socket.socket, *, end: bool) -> bytes:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: Protocol(config=config, server_state=state, app_state={}), sock=place, backlog=64
+        )
+        with socket.create_connection(place.getsockname()) as client:
+            client.setblocking(False)
+            if end:  # turn by turn: it is accepted, its transport is made, the listening ends, the connection is made
+                loop.call_soon(loop.call_soon, loop.call_soon, server.close)
+            else:
+                loop.call_later(0.05, server.close)
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                if state.connections:
+                    break
+            assert not server.is_serving() or not end
+            return await asyncio.wait_for(loop.sock_recv(client, 1), 2)
+
+    def ended(*, end: bool) -> bytes:
+        loop = Loop()
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as place:
+            place.setblocking(False)
+            try:
+                return loop.run_until_complete(go(place, end=end))
+            finally:
+                for one in list(state.connections):
+                    one.transport.close()
+                loop.run_until_complete(asyncio.sleep(0))
+                loop.close()
+
+    assert ended(end=True) == b"", "closed by the service"
+    with pytest.raises(TimeoutError):
+        ended(end=False)  # made before the end: it waits to be told

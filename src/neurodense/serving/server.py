@@ -114,7 +114,7 @@ def serve(
         app,
         factory=workers > 1,
         workers=workers,
-        loop=f"{__name__}:SharingLoop" if workers > 1 and sys.platform != "win32" else "asyncio",
+        loop="asyncio" if sys.platform == "win32" else f"{__name__}:Loop",
         http=Protocol,
         ws="none",
         lifespan="on",
@@ -158,18 +158,25 @@ class Workers(Multiprocess):
             mark_process_dead(pid, os.environ[FOLDER])  # type: ignore[no-untyped-call]
 
 
-class SharingLoop(asyncio.SelectorEventLoop):
-    """Takes one connection at a time from the socket that several processes wait at.
+class Loop(asyncio.SelectorEventLoop):
+    """Takes one connection at a time from the socket that several processes wait at, and knows when that is closed.
 
     By itself a loop takes all that are there: of clients that come together, and whose connections stay, one process
     would have most and another none.
     """
 
+    _listening: asyncio.Server | None = None
+
     async def create_server(self, *args: Any, sock: socket.socket, backlog: int, **kwargs: Any) -> asyncio.Server:  # type: ignore[override]
         """As the base class does, of a socket; asyncio takes `backlog` for how many to accept in a turn as well."""
-        server = await super().create_server(*args, sock=sock, backlog=1, **kwargs)
+        self._listening = await super().create_server(*args, sock=sock, backlog=1, **kwargs)
         sock.listen(backlog)
-        return server
+        return self._listening
+
+    @property
+    def closed_to_new(self) -> bool:
+        """Whether it has listened, and does no more."""
+        return self._listening is not None and not self._listening.is_serving()
 
 
 class _Connection(h11.Connection):
@@ -204,9 +211,11 @@ class Protocol(H11Protocol):
         self.conn = _Connection(h11.SERVER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for headers."""
+        """Wait for headers; where the listening ended since it was accepted, not for long: nobody else will end it."""
         super().connection_made(transport)
         self._late = self.loop.call_later(self.headers_s, transport.close)
+        if isinstance(self.loop, Loop) and self.loop.closed_to_new:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer once they are whole; begin where they begin behind an earlier request."""
