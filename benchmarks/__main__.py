@@ -138,14 +138,22 @@ def processes_command(**options: Any) -> None:
 @click.option("--model", "models", required=True, multiple=True, help="Model folder, or brain; may be repeated.")
 @click.option("--part", default="validation", type=click.Choice(["validation", "test"]))
 @click.option("--volumes", type=_PATH, help="Folder of volumes with tumour masks, one sub-folder a patient.")
+@click.option("--healthy", type=_PATH, multiple=True, help="Folder of healthy images from elsewhere; may be repeated.")
 @click.option("--out", type=_PATH, default=Path("benchmarks/results/offsource.json"))
 def offsource_command(
-    data: Path, split: Path, tumours: Path, models: tuple[str, ...], part: Any, volumes: Path | None, out: Path
+    data: Path,
+    split: Path,
+    tumours: Path,
+    models: tuple[str, ...],
+    part: Any,
+    volumes: Path | None,
+    healthy: tuple[Path, ...],
+    out: Path,
 ) -> None:
     """Tumour or source: DATA by its SPLIT, the folder TUMOURS of another collection, and volumes with masks."""
     from benchmarks import offsource
 
-    offsource.measure(models, data, split, part, tumours, volumes, out)
+    offsource.measure(models, data, split, part, tumours, volumes, healthy, out)
 
 
 @main.command("engines")

@@ -6,6 +6,7 @@ Three looks at each model, none of which is at images that it was trained on:
   healthy (the specificity for "there is a tumour");
 - another collection: images of a folder given with `train --partial`, in which every image shows a tumour, of the same
   part of the split; how many are called a tumour. All of the folder for a model that was not trained with it;
+- healthy images from elsewhere, likewise; how many are called healthy;
 - volumes with tumour masks: slices with more than 150 tumour voxels against slices without one; the area under the ROC
   curve of the probability of a tumour (of all slices, and of those that show brain), and how many of each are called a
   tumour. A volume's slices resemble each other, so each patient is given too.
@@ -37,7 +38,14 @@ _BATCH = 16
 
 
 def measure(
-    models: Sequence[str], data: Path, split: Path, part: Part, tumours: Path, volumes: Path | None, out: Path
+    models: Sequence[str],
+    data: Path,
+    split: Path,
+    part: Part,
+    tumours: Path,
+    volumes: Path | None,
+    healthy_folders: Sequence[Path],
+    out: Path,
 ) -> None:
     """Measure each model, print a line for each, write `out`; `tumours` is the folder of the other collection."""
     result: dict[str, Any] = {"machine": describe(), "part": part, "models": {}}
@@ -45,15 +53,18 @@ def measure(
     for name in models:
         predictor = Predictor(name, precision="fp32", streams=MANY)
         inside = evaluate(data, predictor, split=split, part=part, screen=Screen()).metrics
-        files = _elsewhere(split, tumours, part)
-        called = [answer.named != HEALTHY for answer in predictor.predict(files) if not isinstance(answer, Failure)]
+        called = _called_tumour(predictor, _elsewhere(split, tumours, part))
+        others = {one.name: _called_tumour(predictor, _elsewhere(split, one, part)) for one in healthy_folders}
         healthy = inside.per_class[HEALTHY]
         row: dict[str, Any] = {
             "macro_f1": inside.macro.f1,
             "f1": {label: scores.f1 for label, scores in inside.per_class.items()},
             "images": inside.n,
             "healthy_called_healthy": [round(healthy.recall * healthy.support), healthy.support],
-            "elsewhere_called_tumour": [int(sum(called)), len(called)],
+            "elsewhere_called_tumour": [sum(called), len(called)],
+            "healthy_elsewhere_called_healthy": {
+                folder: [len(answers) - sum(answers), len(answers)] for folder, answers in others.items()
+            },
         }
         if volumes is not None:
             row["volumes"] = _volumes(predictor, volumes)
@@ -67,6 +78,8 @@ def measure(
             line += f"{pooled['auroc']:>7.3f}{pooled['auroc_brain']:>7.3f}  "
             line += ", ".join(f"{key} {one['auroc']:.2f}" for key, one in row["volumes"].items() if key != "pooled")
             line += f"; called a tumour: {pooled['with_called']:.2f} with, {pooled['without_called']:.2f} without"
+        for folder, (kept, count) in row["healthy_elsewhere_called_healthy"].items():
+            line += f"; healthy of {folder}: {kept}/{count}"
         print(line, flush=True)
         atomic.write_json(out, result)
 
@@ -79,6 +92,10 @@ def _elsewhere(split: Path, tumours: Path, part: Part) -> list[Path]:
     there = [tumours / path.removeprefix(prefix) for path, its in rows if path.startswith(prefix) and its == part]
     known = any(path.startswith(prefix) for path, _ in rows)
     return there if known else sorted(path for path in tumours.rglob("*") if path.is_file())
+
+
+def _called_tumour(predictor: Predictor, files: Sequence[Path]) -> list[bool]:
+    return [answer.named != HEALTHY for answer in predictor.predict(files) if not isinstance(answer, Failure)]
 
 
 def _volumes(predictor: Predictor, folder: Path) -> dict[str, Any]:

@@ -22,10 +22,11 @@ def export(web: Path, model: Path, runtime: Path | None, fetch: bool) -> None:
     from platformdirs import user_cache_path
 
     from neurodense.serving.runtime import find_runtime
-    from neurodense.serving.site import write_site
+    from neurodense.serving.site import check_place, write_site
 
     if runtime is not None and fetch:
         raise click.UsageError("--runtime and --fetch exclude each other.")
+    check_place(web)
     found = find_runtime(runtime, user_cache_path("neurodense", appauthor=False), fetch=fetch)
     site = write_site(model, web, found)
     mb = [f"{size / 1e6:.1f} MB" for size in (site.size, site.model_size, site.runtime_size)]

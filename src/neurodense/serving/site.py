@@ -68,8 +68,7 @@ def write_site(model: Path, out: Path, runtime: Runtime) -> Site:
     card = read_card(model)
     graph = INT8_GRAPH if INT8_GRAPH in card.files else GRAPH
     names = [graph, *([REJECTION] if card.out_of_distribution is not None else [])]
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is there and not empty.", f"rm -r {out}   or give another folder")
+    check_place(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         made = Path(temporary) / "site"
@@ -90,6 +89,16 @@ def write_site(model: Path, out: Path, runtime: Runtime) -> Site:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     runtime_size = sum(path.stat().st_size for path in (out / "runtime").iterdir())
     return Site(out, graph, size, (out / graph).stat().st_size, runtime_size)
+
+
+def check_place(out: Path) -> None:
+    """See that a site can be written there, before anything is fetched for it.
+
+    Raises:
+        DataError: `out` is no folder, or one that is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is there and not empty.", f"rm -r {out}   or give another folder")
 
 
 def _write_page(made: Path) -> None:
