@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH
+from neurodense.cli.options import PATH, PLACE
 
 
 @click.command()
@@ -17,7 +17,7 @@ from neurodense.cli.options import PATH
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): what is known to belong together.")
 @click.option("--split", type=PATH, metavar="CSV", help="path,part, such as RUN/split.csv: what is on both sides?")
 @click.option("--sources", metavar="CSV|COLUMN", help="path,source, or a column of --groups: where images come from.")
-@click.option("--out", type=PATH, metavar="DIR", help="Write audit.html, audit.json and groups.csv there.")
+@click.option("--out", type=PLACE, metavar="DIR", help="Write audit.html, audit.json and groups.csv there.")
 @click.option("--cache", type=PATH, metavar="FOLDER", help="Where looks at images are kept; the user's cache folder.")
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of samples and shuffles."

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH, SLICES, engine_options, kept_graphs
+from neurodense.cli.options import PATH, PLACE, SLICES, engine_options, kept_graphs
 
 
 @click.command()
@@ -20,7 +20,7 @@ from neurodense.cli.options import PATH, SLICES, engine_options, kept_graphs
 @click.option("--groups", type=PATH, metavar="CSV", help="path,group (or patient): intervals resample whole groups.")
 @SLICES
 @engine_options(precision="fp32")
-@click.option("--out", type=PATH, metavar="DIR", help="Write comparison.json and differences.csv there.")
+@click.option("--out", type=PLACE, metavar="DIR", help="Write comparison.json and differences.csv there.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def compare(
     data: Path,

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import MODEL, PATH, SLICES, engine_options
+from neurodense.cli.options import MODEL, PATH, PLACE, SLICES, engine_options
 
 
 @click.command()
 @click.argument("source", type=PATH, metavar="INPUT")
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="Where the objects are written to.")
+@click.option("--out", required=True, type=PLACE, metavar="DIR", help="Where the objects are written to.")
 @MODEL
 @SLICES
 @engine_options(precision="auto")

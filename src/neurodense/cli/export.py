@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from neurodense.cli.options import MODEL, PATH
+from neurodense.cli.options import MODEL, PATH, PLACE
 
 
 @click.command()
-@click.option("--web", required=True, type=PATH, metavar="DIR", help="Write a static site there.")
+@click.option("--web", required=True, type=PLACE, metavar="DIR", help="Write a static site there.")
 @MODEL
 @click.option("--runtime", type=PATH, metavar="DIR", help="onnxruntime-web, unpacked; that of the cache if left out.")
 @click.option("--fetch", is_flag=True, help="Fetch onnxruntime-web from npm into the cache, if it is not there.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import MODEL, PATH, SLICES, engine_options, kept_graphs
+from neurodense.cli.options import MODEL, PATH, PLACE, SLICES, engine_options, kept_graphs
 from neurodense.errors import MissingExtra
 
 
@@ -28,7 +28,7 @@ from neurodense.errors import MissingExtra
 @SLICES
 @engine_options(precision="fp32")
 @click.option(
-    "--out", type=PATH, metavar="DIR", help="Write metrics.json, predictions.csv, figures and report/index.html there."
+    "--out", type=PLACE, metavar="DIR", help="Write metrics.json, predictions.csv, figures and report/index.html there."
 )
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def evaluate(
@@ -105,9 +105,9 @@ def evaluate(
     type=click.Choice(["0.05", "0.1", "0.2"]),
     help="How often the true class may be missing from an answer's prediction set; 0.1 if the model can promise that.",
 )
-@click.option("--explain", type=PATH, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
+@click.option("--explain", type=PLACE, metavar="DIR", help="Write heat maps there: what speaks for the class, where.")
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"]))
-@click.option("--out", type=PATH, metavar="DIR", help="--engine ray: write the answers there as Parquet.")
+@click.option("--out", type=PLACE, metavar="DIR", help="--engine ray: write the answers there as Parquet.")
 @click.option("--address", metavar="HOST:PORT", help="--engine ray: a running cluster; this machine if left out.")
 @click.option("--shard", type=click.IntRange(min=1), help="--engine ray: files written together.  [default: 5000]")
 def predict(

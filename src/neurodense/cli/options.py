@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,24 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+
+
+class _Place(click.Path):
+    """A file or folder to be written: refused at once where that cannot be, and not after the work for it."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        there = path.absolute()
+        while not os.path.lexists(there):
+            there = there.parent
+        if not os.access(there, os.W_OK):
+            self.fail(f"{there} cannot be written to. Give a place in a folder that you may write to.", param, ctx)
+        if there != path.absolute() and not there.is_dir():
+            self.fail(f"{there} is no folder, so {path} cannot be made in it. Give another place.", param, ctx)
+        return path
+
+
+PLACE = _Place(path_type=Path)
 
 MODEL = click.option(
     "--model",

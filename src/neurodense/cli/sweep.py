@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from neurodense.cli.options import PATH, training_options
+from neurodense.cli.options import PATH, PLACE, training_options
 
 
 @click.command()
 @click.argument("data", type=PATH)
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder to make, or of a sweep to go on with.")
+@click.option("--out", required=True, type=PLACE, metavar="DIR", help="Folder to make, or of a sweep to go on with.")
 @training_options
 @click.option("--space", type=PATH, metavar="FILE", help="TOML of what varies; the recipe's own if left out.")
 @click.option(

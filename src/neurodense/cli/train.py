@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import click
 
-from neurodense.cli.options import PATH, training_options
+from neurodense.cli.options import PATH, PLACE, training_options
 
 
 @click.command()
 @click.argument("data", required=False, type=PATH)
-@click.option("--out", type=PATH, metavar="RUN", help="Run folder to make.")
+@click.option("--out", type=PLACE, metavar="RUN", help="Run folder to make.")
 @training_options
 @click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validation: K runs in RUN/fold-1 ...")
 @click.option("--final", is_flag=True, help="With --folds: one more model in RUN/final, trained on all images.")
