@@ -39,10 +39,10 @@ def test_its_files_are_those_of_its_card(folder: Path) -> None:
 def test_its_card_says_how_to_make_it_again_and_what_it_has_seen(folder: Path) -> None:
     card = read_card(folder)
     assert not card.data.synthetic
-    assert card.recipe["name"] == "brain-taught"
+    assert card.recipe["name"] == "brain-heads"
     assert card.weights_origin.startswith("brain, the model of the package (sha256 ")  # as it was before
     assert card.teacher is not None
-    assert card.data.split_by == "file"  # that of the training before
+    assert card.data.split_by == "group"
     assert not card.data.leaked
     assert card.metrics is not None
     counts = card.data.counts
