@@ -32,7 +32,7 @@ from neurodense.scans.memory import MemoryFile
 from neurodense.scans.study import read_image
 
 _CLIENTS = 32
-_SHARE = 0.8  # of the engine's own rate, at which latency is looked at
+_SHARES = (0.4, 0.6, 0.8)  # of the engine's own rate, at which latency is looked at
 _WARM_S = 3
 _BATCH = 16  # beside the predictor's own, which is the service's too: the faster one counts
 _FILES = 256
@@ -52,7 +52,8 @@ def measure(model: Path, image: Path, seconds: int, rounds: int, workers: int, s
         with Server(model, *options) as server:
             record |= _rates(model, image, server, body, seconds, rounds)
             record["one"] = _one(server, body)
-            record["steady"] = _steady(server, body, record["engine"]["median"], seconds, record["one"]["median_ms"])
+            engine, one_ms = record["engine"]["median"], record["one"]["median_ms"]
+            record["steady"] = [_steady(server, body, share, engine, seconds, one_ms) for share in _SHARES]
         record["sigterm"] = _ended_under_load(model, options, body)
         if soak_s:
             record["soak"] = _soak(model, options, body, soak_s, record["engine"]["median"])
@@ -139,15 +140,15 @@ def _one(server: Server, body: Path) -> dict[str, float]:
     return row
 
 
-def _steady(server: Server, body: Path, engine: float, seconds: int, one_ms: float) -> dict[str, float]:
-    row = _paced(server, body, _SHARE * engine, seconds)
+def _steady(server: Server, body: Path, share: float, engine: float, seconds: int, one_ms: float) -> dict[str, float]:
+    row = _paced(server, body, share * engine, seconds)
     print(
-        f"{_SHARE:.0%} of the engine's own rate: asked {row['asked']:.1f}/s, got {row['rate']:.1f}/s, median "
+        f"{share:.0%} of the engine's own rate: asked {row['asked']:.1f}/s, got {row['rate']:.1f}/s, median "
         f"{row['median_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms = {row['p99_ms'] / one_ms:.1f} x one client's median, "
         f"not 200: {row['bad']}",
         flush=True,
     )
-    return row
+    return {"share": share, **row}
 
 
 def _words(server: Server, body: Path, *options: str) -> list[str]:
@@ -248,7 +249,7 @@ def _soak(model: Path, options: Sequence[str], body: Path, seconds: float, engin
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        row: dict[str, Any] = _paced(server, body, _SHARE * engine, seconds)
+        row: dict[str, Any] = _paced(server, body, _SHARES[-1] * engine, seconds)
         over.set()
         watcher.join()
     fifth = max(1, len(memory) // 5)
