@@ -42,8 +42,8 @@ def caveats(sheet: RunSheet, evaluation: Evaluation | None) -> list[str]:
         known = "of which only is known that each shows" if len(one.classes) > 1 else "each known to be"
         said.append(
             f"Images of {one.name} trained too, {known} {either(one.classes)}. So what is counted on those "
-            "held back stands for that source, and no longer for one that training never saw; a model that called every "
-            "image so would be right on all of them."
+            "held back stands for that source, and no longer for one that training never saw; a model that called "
+            "every image so would be right on all of them."
         )
     if sheet.teacher is not None:
         said.append(
