@@ -1,6 +1,6 @@
 """Does a model see the tumour, or the collection that an image comes from?
 
-Three looks at each model, none of which is at images that it was trained on:
+Four looks at each model, none of which is at images that it was trained on:
 
 - inside: one part of its own split; macro F1, the least F1 of a class, and of the healthy images how many are called
   healthy (the specificity for "there is a tumour");
@@ -50,11 +50,13 @@ def measure(
     """Measure each model, print a line for each, write `out`; `tumours` is the folder of the other collection."""
     result: dict[str, Any] = {"machine": describe(), "part": part, "models": {}}
     print(f"{'model':<28}{'macro F1':>9}{'least':>7}{'healthy':>16}{'elsewhere':>20}{'AUROC':>7}{'brain':>7}  each")
+    files = _elsewhere(split, tumours, part)
+    healthy_files = {folder.name: _elsewhere(split, folder, part) for folder in healthy_folders}
     for name in models:
         predictor = Predictor(name, precision="fp32", streams=MANY)
         inside = evaluate(data, predictor, split=split, part=part, screen=Screen()).metrics
-        called = _called_tumour(predictor, _elsewhere(split, tumours, part))
-        others = {one.name: _called_tumour(predictor, _elsewhere(split, one, part)) for one in healthy_folders}
+        called = _called_tumour(predictor, files)
+        others = {folder: _called_tumour(predictor, there) for folder, there in healthy_files.items()}
         healthy = inside.per_class[HEALTHY]
         row: dict[str, Any] = {
             "macro_f1": inside.macro.f1,
@@ -84,14 +86,14 @@ def measure(
         atomic.write_json(out, result)
 
 
-def _elsewhere(split: Path, tumours: Path, part: Part) -> list[Path]:
+def _elsewhere(split: Path, folder: Path, part: Part) -> list[Path]:
     """Images of the folder in this part of the split; all of them where the split does not know the folder."""
     with split.open(encoding="utf-8", newline="") as handle:
         rows = [(row["path"], row["part"]) for row in csv.DictReader(handle)]
-    prefix = f"partial:{tumours.name}/"
-    there = [tumours / path.removeprefix(prefix) for path, its in rows if path.startswith(prefix) and its == part]
+    prefix = f"partial:{folder.name}/"
+    there = [folder / path.removeprefix(prefix) for path, its in rows if path.startswith(prefix) and its == part]
     known = any(path.startswith(prefix) for path, _ in rows)
-    return there if known else sorted(path for path in tumours.rglob("*") if path.is_file())
+    return there if known else sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _called_tumour(predictor: Predictor, files: Sequence[Path]) -> list[bool]:

@@ -164,10 +164,11 @@ def _hey(server: Server, body: Path, *options: str) -> dict[str, float]:
     ).stdout
     took = time.perf_counter() - start
     busy, own = server.cpu_s() - busy, _children_s() - own
-    rows = list(csv.DictReader(io.StringIO(text)))
-    count = len(rows)
+    rows = csv.DictReader(io.StringIO(text))
+    answers = [(1e3 * float(row["response-time"]), int(row["status-code"])) for row in rows]
+    count = len(answers)
     cpu = {"server_ms": 1e3 * busy / count, "hey_ms": 1e3 * own / count, "hey_cores": own / took}
-    return {"requests": count, "rate": count / took, **_latencies(rows), **cpu}
+    return {"requests": count, "rate": count / took, **_latencies(answers), **cpu}
 
 
 def _paced(server: Server, body: Path, rate: float, seconds: float) -> dict[str, float]:
@@ -184,22 +185,21 @@ def _paced(server: Server, body: Path, rate: float, seconds: float) -> dict[str,
         words += [f"--rps={rate / _CLIENTS:.4f}", "-n", str(round(rate * (start_s + seconds))), "-d", str(body)]
         words += ["-H", f"content-type: {TYPE}", f"--log-file={log}", server.url("/v1/predict")]
         subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
-        lines = [tuple(map(int, line.split("\t")[:3])) for line in log.read_text().splitlines()]
+        lines = [tuple(map(int, line.split("\t")[:3])) for line in log.read_text().splitlines()]  # times in us
     first = min(began for began, _, _ in lines)
-    rows = [
-        {"response-time": str(took / 1e6), "status-code": str(status)}
-        for began, status, took in lines
-        if start_s <= (began - first) / 1e6 < start_s + seconds
+    answers = [
+        (took / 1e3, status) for began, status, took in lines if start_s <= (began - first) / 1e6 < start_s + seconds
     ]
-    return {"asked": rate, "requests": len(rows), "rate": len(rows) / seconds, **_latencies(rows)}
+    return {"asked": rate, "requests": len(answers), "rate": len(answers) / seconds, **_latencies(answers)}
 
 
-def _latencies(rows: Sequence[dict[str, str]]) -> dict[str, float]:
-    times = [1e3 * float(row["response-time"]) for row in rows]
+def _latencies(answers: Sequence[tuple[float, int]]) -> dict[str, float]:
+    """Of milliseconds and statuses."""
+    times = [ms for ms, _ in answers]
     return {
         "median_ms": statistics.median(times),
         "p99_ms": float(np.percentile(times, 99)),
-        "bad": sum(row["status-code"] != "200" for row in rows),
+        "bad": sum(status != 200 for _, status in answers),
     }
 
 

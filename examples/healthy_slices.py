@@ -16,10 +16,12 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from neurodense.errors import ScanError
+from neurodense.scans.nifti import read_nifti
 
 PLANES = ("sagittal", "coronal", "axial")  # across the axes of a volume in RAS: right, anterior, superior
 WHITE = 99.8  # percentile of the volume's voxels that is shown as white
@@ -27,14 +29,14 @@ HEAD = 0.1  # of white; brighter voxels are head
 LEAST_HEAD = 0.03  # of a slice's area, below which it is left out
 
 
-def slices_of(volume: NDArray[np.float32], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def slices_of(volume: NDArray[np.generic], every: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Name and picture, uint8 (H, W), of each slice that shows some head.
 
     Args:
         volume: (X, Y, Z) in RAS: to the right, to the front, up; of even spacing.
         every: One slice in so many voxels.
     """
-    grey = (volume / np.percentile(volume, WHITE)).clip(0, 1)
+    grey = (volume.astype(np.float32) / np.percentile(volume, WHITE)).clip(0, 1)
     for axis, plane in enumerate(PLANES):
         for k in range(every // 2, volume.shape[axis], every):
             picture = np.rot90(np.take(grey, k, axis=axis))  # front or crown at the top
@@ -48,13 +50,17 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the PNG files")
     parser.add_argument("--every", type=int, default=3, help="one slice in so many voxels (3)")
     given = parser.parse_args()
-    image = nibabel.as_closest_canonical(nibabel.load(given.volume))
-    volume = np.asarray(image.dataobj, dtype=np.float32)
-    if volume.ndim != 3 or given.every < 1:
-        parser.error(f"one volume and --every 1 or more are needed; got shape {volume.shape}, --every {given.every}")
+    if given.every < 1:
+        parser.error(f"--every must be 1 or more; got --every {given.every}")
+    try:
+        volume = read_nifti(given.volume)
+    except ScanError as error:
+        parser.error(str(error))
+    if volume.window is None:
+        parser.error(f"{given.volume} is in colour; a volume of grey levels is needed")
     given.out.mkdir(parents=True, exist_ok=True)
     written = 0
-    for name, picture in slices_of(volume, given.every):
+    for name, picture in slices_of(volume.voxels[::-1, ::-1], given.every):  # from left, back, up
         Image.fromarray(picture).save(given.out / name)
         written += 1
     print(f"{given.out}: {written} slices of {', '.join(PLANES)} planes")

@@ -39,3 +39,16 @@ def test_no_work_is_done_for_a_folder_that_cannot_be_written_to(
     done = CliRunner().invoke(cli, [*given, str(tmp_path / "results")])
     assert done.exit_code == 2
     assert f"{tmp_path} cannot be written to. Give a place in a folder that you may write to." in done.output
+
+
+@pytest.mark.parametrize("name", ["quantise", "calibrate"])
+def test_a_model_folder_that_cannot_be_added_to(
+    name: str, finished_run: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = finished_run / "model"
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != model and real(path, mode))
+    split = str(finished_run / "split.csv")
+    done = CliRunner().invoke(cli, [name, str(model), "--data", str(phantoms), "--split", split])
+    assert done.exit_code == 2
+    assert "is not writable" in done.output

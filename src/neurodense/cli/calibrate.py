@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from neurodense.cli.options import PATH
+from neurodense.cli.options import CHANGED, PATH
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=CHANGED)
 @click.option("--data", required=True, type=PATH, help="Folder of images that the model was trained on.")
 @click.option("--split", required=True, type=PATH, metavar="CSV", help="Its parts, such as RUN/split.csv.")
 def calibrate(model: Path, data: Path, split: Path) -> None:

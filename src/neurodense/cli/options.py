@@ -31,6 +31,9 @@ class _Place(click.Path):
 
 PLACE = _Place(path_type=Path)
 
+CHANGED = click.Path(path_type=Path, writable=True)
+"""A model folder that a command adds to."""
+
 MODEL = click.option(
     "--model",
     default="brain",
