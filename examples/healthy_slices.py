@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from neurodense import atomic
 from neurodense.errors import ScanError
 from neurodense.scans.nifti import read_nifti
 
@@ -58,11 +59,14 @@ def main() -> None:
         parser.error(str(error))
     if volume.window is None:
         parser.error(f"{given.volume} is in colour; a volume of grey levels is needed")
-    given.out.mkdir(parents=True, exist_ok=True)
     written = 0
-    for name, picture in slices_of(volume.voxels[::-1, ::-1], given.every):  # from left, back, up
-        Image.fromarray(picture).save(given.out / name)
-        written += 1
+    try:
+        for name, picture in slices_of(volume.voxels[::-1, ::-1], given.every):  # from left, back, up
+            with atomic.replacing(given.out / name) as temporary:
+                Image.fromarray(picture).save(temporary)
+            written += 1
+    except OSError as error:
+        parser.error(f"{error.strerror or error} ({error.filename}); {written} slices are there. Give another folder.")
     print(f"{given.out}: {written} slices of {', '.join(PLANES)} planes")
 
 

@@ -47,7 +47,7 @@ def test_a_model_folder_that_cannot_be_added_to(
 ) -> None:
     model = finished_run / "model"
     real = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != model and real(path, mode))
+    monkeypatch.setattr(os, "access", lambda path, mode: (Path(path) != model or mode != os.W_OK) and real(path, mode))
     split = str(finished_run / "split.csv")
     done = CliRunner().invoke(cli, [name, str(model), "--data", str(phantoms), "--split", split])
     assert done.exit_code == 2
