@@ -156,6 +156,20 @@ def offsource_command(
     offsource.measure(models, data, split, part, tumours, volumes, healthy, out)
 
 
+@main.command("teacher")
+@click.argument("file", type=_PATH)
+@click.argument("data", type=_PATH)
+@click.argument("split", type=_PATH)
+@click.option("--part", default="validation", type=click.Choice(["validation", "test"]))
+@click.option("--side", default=224, help="Pixels a side that the pictures are shrunk to first.")
+@click.option("--out", type=_PATH, default=Path("benchmarks/results/teacher.json"))
+def teacher_command(file: Path, data: Path, split: Path, part: Any, side: int, out: Path) -> None:
+    """A teacher's ONNX file on a part of the SPLIT of DATA, and whose its mistakes are."""
+    from benchmarks import teacher
+
+    teacher.measure(file, data, split, part, side, out)
+
+
 @main.command("engines")
 @click.option("--size", default=224, help="Side of the input in pixels.")
 @click.option("--rounds", default=7, help="Rounds in which the contestants take turns.")

@@ -54,7 +54,8 @@ def measure(
     healthy_files = {folder.name: _elsewhere(split, folder, part) for folder in healthy_folders}
     for name in models:
         predictor = Predictor(name, precision="fp32", streams=MANY)
-        inside = evaluate(data, predictor, split=split, part=part, screen=Screen()).metrics
+        found = evaluate(data, predictor, split=split, part=part, screen=Screen())
+        inside = found.metrics
         called = _called_tumour(predictor, files)
         others = {folder: _called_tumour(predictor, there) for folder, there in healthy_files.items()}
         healthy = inside.per_class[HEALTHY]
@@ -62,6 +63,7 @@ def measure(
             "macro_f1": inside.macro.f1,
             "f1": {label: scores.f1 for label, scores in inside.per_class.items()},
             "images": inside.n,
+            "hardest": found.hardest and found.hardest.as_dict(),
             "healthy_called_healthy": [round(healthy.recall * healthy.support), healthy.support],
             "elsewhere_called_tumour": [sum(called), len(called)],
             "healthy_elsewhere_called_healthy": {
@@ -82,7 +84,7 @@ def measure(
             line += f"; called a tumour: {pooled['with_called']:.2f} with, {pooled['without_called']:.2f} without"
         for folder, (kept, count) in row["healthy_elsewhere_called_healthy"].items():
             line += f"; healthy of {folder}: {kept}/{count}"
-        print(line, flush=True)
+        print(line, *([found.hardest.sentence] if found.hardest else []), sep="\n    ", flush=True)
         atomic.write_json(out, result)
 
 

@@ -47,6 +47,21 @@ epochs = 2
 """
 
 
+LONG = ("test_fit.py", "test_archive.py", "test_processes.py", "test_examples.py", "test_fold_runs.py")
+"""Files that take longest."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of several workers none is to work alone at the end: they begin with the long files, see below."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Recipe:
     """A recipe with every kind of thing in it, as small as it can be."""

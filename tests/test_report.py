@@ -10,7 +10,7 @@ from PIL import Image
 
 from neurodense.errors import MissingExtra
 from neurodense.evaluation.certainty import Certainty
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.mistakes import Mistake

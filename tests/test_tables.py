@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.metrics import measure
 from neurodense.evaluation.operating import choose_thresholds
 from neurodense.evaluation.predictions import Predictions

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from neurodense.evaluation.compare import Comparison, compare
-    from neurodense.evaluation.evaluate import Evaluation, evaluate
+    from neurodense.evaluation.evaluate import evaluate
+    from neurodense.evaluation.evaluation import Evaluation
     from neurodense.evaluation.intervals import Intervals
     from neurodense.evaluation.metrics import Metrics, measure
     from neurodense.inference.archive import Archived, predict_archive
@@ -64,7 +65,7 @@ _HOME = {
     "WeightsError": "errors",
     "Comparison": "evaluation.compare",
     "compare": "evaluation.compare",
-    "Evaluation": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluation",
     "evaluate": "evaluation.evaluate",
     "write_evaluation": "evaluation.write",
     "Intervals": "evaluation.intervals",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import HEADLINE
 from neurodense.evaluation.mistakes import Mistake

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from neurodense.atomic import write_text
 from neurodense.errors import MissingExtra
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.flow import Row, flow_svg
 from neurodense.evaluation.metrics import HEADLINE, Metrics
 from neurodense.evaluation.mistakes import Mistake

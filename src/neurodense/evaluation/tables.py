@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodense.evaluation.compare import Comparison
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.metrics import HEADLINE, Metrics
 from neurodense.evaluation.operating import OperatingPoint
 from neurodense.notice import NOTICE

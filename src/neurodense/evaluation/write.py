@@ -10,7 +10,7 @@ from neurodense import atomic
 from neurodense.evaluation.certainty import write_certainty
 from neurodense.evaluation.certainty_figures import reliability_figure, selective_figure
 from neurodense.evaluation.decision import write_decision_curve
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.figures import confusion_figure, curves_figure, decision_figure
 from neurodense.evaluation.predictions import write_predictions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neurodense.data.partial import either
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.training.sheet import RunSheet
 
 _GROUPS = {

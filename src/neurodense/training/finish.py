@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from neurodense.data.split import PARTS, Split
 from neurodense.errors import DataError, ModelError
 from neurodense.evaluation.calibrate import calibrate
 from neurodense.evaluation.calibrate import summary as summary_of_certainty
-from neurodense.evaluation.evaluate import Evaluation, evaluate_records
+from neurodense.evaluation.evaluate import evaluate_records
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.mistakes import draw_mistakes
 from neurodense.evaluation.partial import Calls, call_partial, calls_as_dict, facts_of
 from neurodense.evaluation.readme import describe
@@ -55,6 +56,8 @@ from neurodense.versions import versions
 
 TOLERANCE = 1e-4
 """Largest difference in probability between torch and the exported graph that is let through."""
+
+_NAMING: Final = ("unreadable", "hardest")
 
 
 def finish(
@@ -109,7 +112,8 @@ def finish(
     known = sources(run / "split.csv")
     tested = split.parts["test"]  # empty for a model that is trained on all images
     evaluation = evaluate_records(predictor, catalogue.root, tested, screen, known) if tested else None
-    metrics = {k: v for k, v in evaluation.as_dict().items() if k != "unreadable"} if evaluation else None
+    # What names images or patients stays in the run: a model folder is given to others.
+    metrics = {k: v for k, v in evaluation.as_dict().items() if k not in _NAMING} if evaluation else None
     calls = call_partial(predictor, sheet.partial, split.partial, screen)
     measured = f"{predictor.engine} {predictor.precision}" if evaluation else None
     data = card.data.model_copy(update={"partial": _partial(sheet.partial, split, calls)})

@@ -26,7 +26,8 @@ import numpy as np
 from neurodense import atomic
 from neurodense.data.groups import sources
 from neurodense.evaluation.certainty import Certainty, read_certainty
-from neurodense.evaluation.evaluate import Evaluation, named_sources
+from neurodense.evaluation.evaluate import named_sources
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.intervals import Intervals
 from neurodense.evaluation.metrics import Metrics, measure
 from neurodense.evaluation.mistakes import Mistake, draw_mistakes, worst

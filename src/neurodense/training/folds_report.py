@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neurodense.data.partial import options_of
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.evaluation_report import answered, certainty_sentence
 from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import HEADLINE

@@ -17,7 +17,8 @@ import numpy as np
 from neurodense import atomic
 from neurodense.data.catalogue import Record
 from neurodense.errors import DataError, ModelError, ScanError
-from neurodense.evaluation.evaluate import Evaluation, evaluate_records
+from neurodense.evaluation.evaluate import evaluate_records
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.metrics import Metrics
 from neurodense.inference.card import Card, Int8, Scored, read_card, sha256_of, write_card
 from neurodense.inference.engine import Pixels, choose_engine, load

@@ -9,7 +9,7 @@ from typing import Any
 
 from neurodense.data.partial import either, options_of
 from neurodense.data.split import PARTS
-from neurodense.evaluation.evaluate import Evaluation
+from neurodense.evaluation.evaluation import Evaluation
 from neurodense.evaluation.evaluation_report import answered, certainty_sentence
 from neurodense.evaluation.flow import Box, Row
 from neurodense.evaluation.metrics import HEADLINE
