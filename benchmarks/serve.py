@@ -34,6 +34,7 @@ from neurodense.scans.study import read_image
 _CLIENTS = 32
 _SHARES = (0.4, 0.6, 0.8)  # of the engine's own rate, at which latency is looked at
 _WARM_S = 3
+_ALONE_S = 2
 _BATCH = 16  # beside the predictor's own, which is the service's too: the faster one counts
 _FILES = 256
 _LOST = re.compile(r"\[(\d+)\]\s+(.*)")
@@ -48,65 +49,76 @@ def measure(model: Path, image: Path, seconds: int, rounds: int, workers: int, s
         body = Path(room) / "body"
         body.write_bytes(form((image.name, image.read_bytes())))
         record: dict[str, Any] = {"machine": describe(), "seconds": seconds, "clients": _CLIENTS, "workers": workers}
-        options = ("--workers", str(workers))
+        options, engine = ("--workers", str(workers)), _Engine(model, image)
         with Server(model, *options) as server:
-            record |= _rates(model, image, server, body, seconds, rounds)
+            record |= _rates(engine, server, body, seconds, rounds)
             record["one"] = _one(server, body)
-            engine, one_ms = record["engine"]["median"], record["one"]["median_ms"]
-            record["steady"] = [_steady(server, body, share, engine, seconds, one_ms) for share in _SHARES]
+            record["steady"] = [_steady(engine, server, body, share, seconds, rounds) for share in _SHARES]
         record["sigterm"] = _ended_under_load(model, options, body)
         if soak_s:
             record["soak"] = _soak(model, options, body, soak_s, record["engine"]["median"])
     atomic.write_json(out, record)
 
 
-def _rates(model: Path, image: Path, server: Server, body: Path, seconds: int, rounds: int) -> dict[str, Any]:
-    """Images a second of the graph, of the files without HTTP, and of the service, in turns."""
-    predictor = Predictor(model, streams=MANY)
-    pixels = np.stack([predictor.card.preprocess(read_image(image))] * 64)
-    files = [MemoryFile(image.name, image.read_bytes())] * _FILES
+class _Engine:
+    """What the service has inside, without HTTP.
 
-    def graph() -> float:
-        return engine_rate(predictor, pixels, 512)
+    Attributes:
+        batch: With which it is faster: None for the predictor's own, which is the service's too, or `_BATCH`.
+        used: Of each, CPU seconds of a picture.
+    """
 
-    used: dict[int | None, list[float]] = {None: [], _BATCH: []}  # CPU seconds of a picture
+    def __init__(self, model: Path, image: Path) -> None:
+        self._predictor = Predictor(model, streams=MANY)
+        self._pixels = np.stack([self._predictor.card.preprocess(read_image(image))] * 64)
+        self._files = [MemoryFile(image.name, image.read_bytes())] * _FILES
+        self.batch: int | None = None
+        self.used: dict[int | None, list[float]] = {None: [], _BATCH: []}
 
-    def without_http(batch: int | None = None) -> float:
+    def graph(self) -> float:
+        """Pictures a second of the graph alone."""
+        return engine_rate(self._predictor, self._pixels, 512)
+
+    def rate(self, batch: int | None) -> float:
+        """Pictures a second from encoded files to answers."""
         start, busy = time.perf_counter(), time.process_time()
-        count = sum(1 for _ in predictor.predict(files, batch=batch))
-        used[batch].append((time.process_time() - busy) / count)
+        count = sum(1 for _ in self._predictor.predict(self._files, batch=batch))
+        self.used[batch].append((time.process_time() - busy) / count)
         return count / (time.perf_counter() - start)
 
-    for warm in (graph, without_http):
-        warm()
-    used[None].clear()
+
+def _rates(engine: _Engine, server: Server, body: Path, seconds: int, rounds: int) -> dict[str, Any]:
+    """Images a second of the graph, of the files without HTTP, and of the service, in turns."""
+    engine.graph()
+    engine.rate(None)
+    engine.used[None].clear()
     _hey(server, body, "-c", "4", "-z", f"{_WARM_S}s")
     found: dict[str, list[float]] = {"graph": [], "own batch": [], "batch 16": [], "http": []}
     loads = []
     for _ in range(rounds):
-        found["graph"].append(_for(seconds / 3, graph))
-        found["own batch"].append(_for(seconds / 3, without_http))
-        found["batch 16"].append(_for(seconds / 3, lambda: without_http(_BATCH)))
+        found["graph"].append(_for(seconds / 3, engine.graph))
+        found["own batch"].append(_for(seconds / 3, lambda: engine.rate(None)))
+        found["batch 16"].append(_for(seconds / 3, lambda: engine.rate(_BATCH)))
         loads.append(_hey(server, body, "-c", str(_CLIENTS), "-z", f"{seconds}s"))
         found["http"].append(loads[-1]["rate"])
-    spread = {
-        name: {"median": statistics.median(all_), "from": min(all_), "to": max(all_)} for name, all_ in found.items()
-    }
-    engine = max((spread["own batch"], spread["batch 16"]), key=lambda one: one["median"])
+    spread = {name: _spread(all_) for name, all_ in found.items()}
+    if spread["batch 16"]["median"] > spread["own batch"]["median"]:
+        engine.batch = _BATCH
+    own = spread["own batch" if engine.batch is None else "batch 16"]
     # What the generator takes of the cores, a client elsewhere would not.
     taken = statistics.median(load["hey_cores"] for load in loads) / usable_cores()
     http = spread["http"]["median"]
     shares = {
-        "of the engine": http / engine["median"],
-        "of the engine, without hey": http / engine["median"] / (1 - taken),
+        "of the engine": http / own["median"],
+        "of the engine, without hey": http / own["median"] / (1 - taken),
         "of the graph": http / spread["graph"]["median"],
     }
     for name, row in spread.items():
         print(f"{name:<20}{row['median']:>8.1f}/s  ({row['from']:.1f} to {row['to']:.1f})")
-    print(f"HTTP has {shares['of the engine']:.1%} of the engine's own rate ({engine['median']:.1f}/s), ", end="")
+    print(f"HTTP has {shares['of the engine']:.1%} of the engine's own rate ({own['median']:.1f}/s), ", end="")
     print(f"{shares['of the engine, without hey']:.1%} with hey's {taken:.1%} of the cores taken ", end="")
     print(f"out, {shares['of the graph']:.1%} of the bare graph's")
-    own_ms = 1e3 * min(map(statistics.median, used.values()))
+    own_ms = 1e3 * min(map(statistics.median, engine.used.values()))
     server_ms, hey_ms = (statistics.median(load[name] for load in loads) for name in ("server_ms", "hey_ms"))
     # On a machine that does other work too, rates say little and this says most.
     print(f"CPU of a picture without HTTP {own_ms:.2f} ms; of a request: service {server_ms:.2f} ms, ", end="")
@@ -117,7 +129,7 @@ def _rates(model: Path, image: Path, server: Server, body: Path, seconds: int, r
     print(f"not 200: {sum(load['bad'] for load in loads)}", flush=True)
     cpu = {"without_http": own_ms, "service": server_ms, "hey": hey_ms}
     return {
-        "engine": engine,
+        "engine": own,
         "rates": spread,
         "shares": shares,
         "hey_of_the_cores": taken,
@@ -140,15 +152,30 @@ def _one(server: Server, body: Path) -> dict[str, float]:
     return row
 
 
-def _steady(server: Server, body: Path, share: float, engine: float, seconds: int, one_ms: float) -> dict[str, float]:
-    row = _paced(server, body, share * engine, seconds)
+def _steady(engine: _Engine, server: Server, body: Path, share: float, seconds: int, rounds: int) -> dict[str, Any]:
+    """So much of the engine's own rate, in turns with that rate and with one client: the machine's speed moves."""
+    turns = []
+    for _ in range(rounds):
+        own = _for(seconds / 3, lambda: engine.rate(engine.batch))
+        one_ms = _hey(server, body, "-c", "1", "-z", f"{_ALONE_S}s")["median_ms"]
+        row = _paced(server, body, share * own, seconds)
+        turns.append({"engine": own, "one_ms": one_ms, **row, "times_one": row["p99_ms"] / one_ms})
+    times = _spread([turn["times_one"] for turn in turns])
+    middle = {
+        name: statistics.median(turn[name] for turn in turns) for name in ("asked", "rate", "median_ms", "p99_ms")
+    }
+    bad = sum(turn["bad"] for turn in turns)
     print(
-        f"{share:.0%} of the engine's own rate: asked {row['asked']:.1f}/s, got {row['rate']:.1f}/s, median "
-        f"{row['median_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms = {row['p99_ms'] / one_ms:.1f} x one client's median, "
-        f"not 200: {row['bad']}",
+        f"{share:.0%} of the engine's own rate: asked {middle['asked']:.1f}/s, got {middle['rate']:.1f}/s, median "
+        f"{middle['median_ms']:.1f} ms, p99 {middle['p99_ms']:.1f} ms = {times['median']:.1f} x one client's median "
+        f"({times['from']:.1f} to {times['to']:.1f}), not 200: {bad}",
         flush=True,
     )
-    return {"share": share, **row}
+    return {"share": share, **middle, "times_one": times, "bad": bad, "turns": turns}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "from": min(values), "to": max(values)}
 
 
 def _words(server: Server, body: Path, *options: str) -> list[str]:

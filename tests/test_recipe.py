@@ -20,7 +20,7 @@ from neurodense.training.recipe import (
 )
 from neurodense.training.variation import Augment, Lesions, Teaching
 
-NAMES = ["brain", "brain-160", "brain-heads", "brain-taught", "brain-warm", "demo", "finetune", "notebook", "scratch"]
+NAMES = ["brain", "brain-heads", "brain-taught", "brain-warm", "demo", "finetune", "notebook", "scratch"]
 
 
 def text(top="", stage="", more=""):
@@ -304,7 +304,7 @@ def test_what_can_be_continued():
 def test_unknown_names():
     with pytest.raises(
         RecipeError,
-        match="There is no recipe 'notbook'; there are brain, brain-160, brain-heads, brain-taught, brain-warm, demo, ",
+        match="There is no recipe 'notbook'; there are brain, brain-heads, brain-taught, brain-warm, demo, finetune, ",
     ) as e:
         load_recipe("notbook")
     assert e.value.hint == "Did you mean notebook?"
