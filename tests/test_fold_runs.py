@@ -485,17 +485,15 @@ def test_options_that_contradict_each_other(
             make()
         for part in parts:
             assert part in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["d"], "nothing is left behind"
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 def test_the_command_line_refuses_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for label in ("a", "b"):
-        (tmp_path / "d" / label).mkdir(parents=True)
     result = CliRunner().invoke(cli, ["train", "d", "--out", "r", "--folds", "5", "--leave-out", "x"])
     assert isinstance(result.exception, DataError)
     assert "--folds and --leave-out exclude each other" in str(result.exception)
     result = CliRunner().invoke(cli, ["train", "--resume", "r", "--folds", "5", "--final"])
     assert result.exit_code == 2
     assert "leave out --folds, --final" in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert not list(tmp_path.iterdir())

@@ -53,19 +53,11 @@ def train(
     elif data is None or out is None:
         raise click.UsageError("DATA and --out RUN are needed (or --resume RUN).")
 
-    from neurodense.data.catalogue import class_folders
     from neurodense.data.partial import parse_partial
     from neurodense.screen import Screen
-
-    screen, folders = Screen.on_stderr(), parse_partial(partial)
-    if data is not None and resume is None:  # the commonest slips are told at once: torch takes seconds to import
-        from neurodense.training.recipe import load_recipe
-
-        load_recipe(options["recipe"])
-        class_folders(data)
-
     from neurodense.training import run
 
+    screen, folders = Screen.on_stderr(), parse_partial(partial)
     if resume is not None:
         changes = {name: options[name] for name in ("workers", "mirror", "teacher")}
         if click.get_current_context().get_parameter_source("device") is click.core.ParameterSource.COMMANDLINE:
